@@ -6,11 +6,11 @@ Knows nothing of Ray, of HTTP or of how a lease is found; tests put a fake behin
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine.protocol import EngineRequest, SequenceOutput
-from scheduling.request import Ticket
+from scheduling.request import Grant, Ticket
 from scheduling.score import Stamp
 
 
@@ -24,6 +24,21 @@ class GenerateCall:
 
     ticket: Ticket
     request: EngineRequest
+    grant: Grant | None = None
+    num_resends: int = 0
+
+    def granted(self, grant: Grant) -> GenerateCall:
+        """The call as the replica gets it: stamped by the queue, ordered by the policy that the grant was decided under."""
+        ticket = replace(self.ticket, stamp=grant.stamp)
+        request = replace(self.request, stamp=grant.stamp, policy=grant.policy)
+        return replace(self, ticket=ticket, request=request, grant=grant)
+
+    def resent(self) -> GenerateCall:
+        """The call once more, under a lease id of its own, because the replica that was granted did not take it."""
+        num_resends = self.num_resends + 1
+        lease_id = f"{self.ticket.lease_id.partition('~')[0]}~{num_resends}"
+        ticket = replace(self.ticket, lease_id=lease_id)
+        return GenerateCall(ticket, replace(self.request, lease_id=lease_id), num_resends=num_resends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Serves. Ray Serve and HTTP; the only place where the rooms are wired together."""

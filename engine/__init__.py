@@ -1,0 +1,1 @@
+"""Computes. The only home of torch, transformers and deepspeed."""

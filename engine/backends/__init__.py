@@ -1,0 +1,1 @@
+"""Backends: implementations of `engine.protocol.InferenceEngine`."""

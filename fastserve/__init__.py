@@ -1,0 +1,1 @@
+"""The public face: ModelServer, Task and the `fastserve` command."""

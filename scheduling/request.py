@@ -1,0 +1,45 @@
+"""Owns what is scheduled: the ticket that waits, the grant that ends the wait. Knows nothing of how either is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduling.score import ScorePolicy, Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One attempt of one choice of a request, as the queue sees it: never the prompt, only its size.
+
+    lease_id: minted by the ingress for each attempt; everything about the attempt is keyed by it.
+    request_id: what the client sees; shared by all choices and attempts.
+    max_output_tokens: the most that this attempt may still generate.
+    deadline_s: the answer must start within so many seconds of arrival; None means no deadline.
+    stamp: None on the first attempt (the queue stamps it); kept when the request is queued again after a failure.
+    """
+
+    lease_id: str
+    request_id: str
+    priority: float
+    num_prompt_tokens: int
+    max_output_tokens: int
+    tenant: str = "default"
+    service_class: str = "standard"
+    deadline_s: float | None = None
+    stamp: Stamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease: this ticket may run on this replica now. `policy` is the one that the order was decided under."""
+
+    lease_id: str
+    replica_id: str
+    stamp: Stamp
+    policy: ScorePolicy
+    granted_s: float
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds between arrival and grant."""
+        return max(0.0, self.granted_s - self.stamp.arrival_s)

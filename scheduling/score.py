@@ -1,0 +1,61 @@
+"""Owns the score: how priority and waiting become one static sort key. Knows nothing of queues, tenants or clocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What fixes a request's place for good. Stamped once, by the queue; failover and preemption keep it.
+
+    priority: higher runs sooner.
+    arrival_s: the queue's own non-decreasing wall clock, in seconds since the Unix epoch.
+    penalty_s: the fairness penalty, in seconds, frozen at stamping; never negative.
+    """
+
+    priority: float
+    arrival_s: float
+    penalty_s: float = 0.0
+
+    @property
+    def effective_arrival_s(self) -> float:
+        return self.arrival_s + self.penalty_s
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePolicy:
+    """The score `s = alpha * priority + beta * waiting_time`, as a key that does not change while a request waits.
+
+    With one beta for all, `s` of two waiting requests differs by a constant, so
+    `key = alpha * priority - beta * effective_arrival_s` orders them exactly. A new alpha or beta is a new epoch;
+    whoever holds requests re-keys them then.
+
+    Raises:
+        ValueError: a weight is negative, infinite or not a number, or both are zero.
+    """
+
+    alpha: float = 1.0
+    beta: float = 0.1
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+        if self.alpha == 0 and self.beta == 0:
+            raise ValueError("alpha and beta: at least one must be above 0, got 0 and 0")
+
+    def key(self, stamp: Stamp) -> float:
+        """The sort key; the higher key runs sooner."""
+        return self.alpha * stamp.priority - self.beta * stamp.effective_arrival_s
+
+    def score(self, stamp: Stamp, now_s: float) -> float:
+        """`alpha * priority + beta * waiting_time` at `now_s`: what the key is a shifted copy of."""
+        return self.alpha * stamp.priority + self.beta * (now_s - stamp.effective_arrival_s)
+
+    def head_start_s(self, levels: float) -> float:
+        """How many seconds earlier `levels` of priority are worth; infinite when beta is 0."""
+        return math.inf if self.beta == 0 else self.alpha / self.beta * levels
