@@ -1,0 +1,123 @@
+"""Chooses tokens: a pure function of (seed, position, logits, history). Knows nothing of models, steps or batching.
+
+Nothing is drawn from a generator with a state: the one uniform number that a token needs is a hash of its seed and its
+position. A sequence that was preempted, or moved to another replica, therefore goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.protocol import Sampled, SamplingParams, TokenLogprob
+from engine.token_choice import adjust, filter_rows, is_adjusted, scale
+
+_MASK_64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One row of logits: whose it is and how to choose. `history` is prompt and output; it is read and never kept."""
+
+    seq_id: str
+    sampling: SamplingParams
+    history: list[int]
+    num_prompt_tokens: int
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.history) - self.num_prompt_tokens
+
+
+def sample(logits: Tensor, rows: list[SampleRow]) -> list[Sampled]:
+    """Choose one token for each row of `logits` ([n, vocab], float32; not changed).
+
+    A row without a finite best logit (NaN, +inf, or nothing left to choose from) gets an error; the others are served.
+    """
+    adjusted = _adjusted(logits, rows)
+    best, best_ids = adjusted.max(dim=-1)
+    sound: list[bool] = torch.isfinite(best).tolist()
+    chosen: list[int] = best_ids.tolist()
+    drawn = [i for i, row in enumerate(rows) if sound[i] and row.sampling.temperature > 0.0]
+    if drawn:
+        for i, token_id in zip(drawn, _draw(adjusted[drawn], [rows[i] for i in drawn]), strict=True):
+            chosen[i] = token_id
+    logprobs = _chosen_logprobs(logits, rows, sound, chosen)
+    return [
+        Sampled(row.seq_id, chosen[i], logprob=logprobs.get(i)) if sound[i] else _unsound(row)
+        for i, row in enumerate(rows)
+    ]
+
+
+def prompt_logprobs(logits: Tensor, next_token_ids: list[int], num_top: int) -> list[TokenLogprob]:
+    """log p of each prompt token given what precedes it: row i of `logits` ([t, vocab]) against next_token_ids[i]."""
+    return _token_logprobs(logits, next_token_ids, [num_top] * len(next_token_ids))
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1), uniform over positions and over seeds: two rounds of splitmix64 (Steele et al., 2014)."""
+    return (_splitmix64(_splitmix64(seed & _MASK_64) ^ position) >> 11) * 2.0**-53
+
+
+def _splitmix64(state: int) -> int:
+    mixed = (state + 0x9E3779B97F4A7C15) & _MASK_64
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK_64
+    return mixed ^ (mixed >> 31)
+
+
+def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
+    """The logits after bias and penalties; a copy only where some row needs one."""
+    changed = [i for i, row in enumerate(rows) if is_adjusted(row.sampling, row.num_output_tokens)]
+    if not changed:
+        return logits
+    adjusted = logits.clone()
+    for i in changed:
+        adjust(adjusted[i], rows[i].sampling, rows[i].history, rows[i].num_prompt_tokens)
+    return adjusted
+
+
+def _draw(logits: Tensor, rows: list[SampleRow]) -> list[int]:
+    """Inverse transform sampling in vocabulary order; float64 sums, so that rare tokens keep their chance."""
+    params = [row.sampling for row in rows]
+    probs = filter_rows(scale(logits, params), params).softmax(-1)
+    mass = probs.cumsum(-1, dtype=torch.float64)
+    total = mass[:, -1:].contiguous()
+    uniforms = [uniform(row.sampling.seed, len(row.history)) for row in rows]
+    target = torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(1) * total
+    target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
+    drawn: list[int] = torch.searchsorted(mass, target, right=True).squeeze(1).tolist()
+    return drawn
+
+
+def _chosen_logprobs(
+    logits: Tensor, rows: list[SampleRow], sound: list[bool], chosen: list[int]
+) -> dict[int, TokenLogprob]:
+    """By row, of the raw logits: before penalties, temperature and filters."""
+    wanted = {i: row.sampling.logprobs for i, row in enumerate(rows) if sound[i] and row.sampling.logprobs is not None}
+    if not wanted:
+        return {}
+    indices = list(wanted)
+    found = _token_logprobs(logits[indices], [chosen[i] for i in indices], list(wanted.values()))
+    return dict(zip(indices, found, strict=True))
+
+
+def _token_logprobs(logits: Tensor, token_ids: list[int], num_top: list[int]) -> list[TokenLogprob]:
+    if not token_ids:
+        return []
+    logprobs = logits.float().log_softmax(-1)
+    ids = torch.tensor(token_ids, dtype=torch.long, device=logits.device).unsqueeze(1)
+    own: list[float] = logprobs.gather(1, ids).squeeze(1).tolist()
+    top = logprobs.topk(min(max(num_top), logprobs.shape[-1]), dim=-1)
+    top_ids, top_values = top.indices.tolist(), top.values.tolist()
+    return [
+        TokenLogprob(token_id, own[i], top=list(zip(top_ids[i], top_values[i], strict=True))[: num_top[i]])
+        for i, token_id in enumerate(token_ids)
+    ]
+
+
+def _unsound(row: SampleRow) -> Sampled:
+    error = f"the model gave no finite best logit at position {len(row.history)}"
+    return Sampled(row.seq_id, None, error=error)

@@ -1,0 +1,116 @@
+"""Owns what happens to logits before a token is chosen: bias, penalties, filters. Knows nothing of batches or chance.
+
+Every function treats its rows one by one, so that a row's result never depends on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from engine.protocol import SamplingParams
+
+# Most nuclei are far smaller than this; a wider one pays for a full sort of its row.
+NUCLEUS_CANDIDATES = 512
+
+
+def is_adjusted(sampling: SamplingParams, num_output_tokens: int) -> bool:
+    """Whether `adjust` would change anything for this row at this position."""
+    return (
+        sampling.repetition_penalty != 1.0
+        or sampling.presence_penalty != 0.0
+        or sampling.frequency_penalty != 0.0
+        or bool(sampling.logit_bias)
+        or num_output_tokens < sampling.min_tokens
+    )
+
+
+def adjust(row: Tensor, sampling: SamplingParams, history: list[int], num_prompt_tokens: int) -> None:
+    """Apply bias, penalties and `min_tokens` to one row of logits, [vocab], in place.
+
+    The order is vLLM's: bias, then repetition (over prompt and output), then frequency and presence (over the output).
+    Stop tokens are masked last, so that nothing can bring them back.
+    """
+    for token_id, bias in sampling.logit_bias:
+        row[token_id] += bias
+    if sampling.repetition_penalty != 1.0:
+        _penalise_repetition(row, sampling.repetition_penalty, history)
+    if sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0:
+        _penalise_output(row, sampling, history[num_prompt_tokens:])
+    if len(history) - num_prompt_tokens < sampling.min_tokens:
+        row[list(sampling.stop_token_ids)] = -math.inf
+
+
+def _penalise_repetition(row: Tensor, penalty: float, history: list[int]) -> None:
+    seen = torch.tensor(sorted(set(history)), dtype=torch.long, device=row.device)
+    logits = row[seen]
+    row[seen] = torch.where(logits > 0, logits / penalty, logits * penalty)
+
+
+def _penalise_output(row: Tensor, sampling: SamplingParams, output: list[int]) -> None:
+    counts = Counter(output)
+    if not counts:
+        return
+    seen = torch.tensor(list(counts.keys()), dtype=torch.long, device=row.device)
+    times = torch.tensor(list(counts.values()), dtype=row.dtype, device=row.device)
+    row[seen] -= sampling.frequency_penalty * times + sampling.presence_penalty
+
+
+def scale(logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Logits over temperature, shifted so that each row's best is 0 (no temperature, however small, can overflow)."""
+    temperatures = _column(logits, [sampling.temperature for sampling in params])
+    return (logits - logits.amax(-1, keepdim=True)) / temperatures
+
+
+def filter_rows(scaled: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Mask, in place, what min_p, top_k and top_p (in this order) exclude. `scaled` comes from `scale`."""
+    vocab = scaled.shape[-1]
+    for rows, mask in (
+        ([i for i, p in enumerate(params) if p.min_p > 0.0], _mask_below_min_p),
+        ([i for i, p in enumerate(params) if 0 < p.top_k < vocab], _mask_outside_top_k),
+        ([i for i, p in enumerate(params) if p.top_p < 1.0], _mask_outside_nucleus),
+    ):
+        if rows:
+            scaled[rows] = mask(scaled[rows], [params[i] for i in rows])
+    return scaled
+
+
+def _mask_below_min_p(scaled: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Keep tokens at least min_p times as probable as the best (whose scaled logit is 0)."""
+    floor = _column(scaled, [math.log(sampling.min_p) for sampling in params])
+    return scaled.masked_fill(scaled < floor, -math.inf)
+
+
+def _mask_outside_top_k(scaled: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Keep the k best; what ties with the k-th stays too."""
+    ks = [sampling.top_k for sampling in params]
+    best = scaled.topk(max(ks), dim=-1).values
+    last = torch.tensor(ks, device=scaled.device).unsqueeze(1) - 1
+    return scaled.masked_fill(scaled < best.gather(1, last), -math.inf)
+
+
+def _mask_outside_nucleus(scaled: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Keep the fewest best tokens whose probabilities add up to top_p; what ties with the last one stays too."""
+    top_p = _column(scaled, [sampling.top_p for sampling in params])
+    probs = scaled.softmax(-1)
+    best = probs.topk(min(NUCLEUS_CANDIDATES, probs.shape[-1]), dim=-1).values
+    floor = _nucleus_floor(best, top_p)
+    wide = best.sum(-1) < top_p.squeeze(1)
+    if bool(wide.any()):
+        floor[wide] = _nucleus_floor(probs[wide].sort(dim=-1, descending=True).values, top_p[wide])
+    return scaled.masked_fill(probs < floor, -math.inf)
+
+
+def _nucleus_floor(best: Tensor, top_p: Tensor) -> Tensor:
+    """The smallest probability inside each nucleus, [n, 1]. `best` is sorted, best first."""
+    mass_before = best.cumsum(-1) - best
+    outside = mass_before >= top_p
+    outside[:, 0] = False
+    return best.masked_fill(outside, math.inf).amin(-1, keepdim=True)
+
+
+def _column(like: Tensor, values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).unsqueeze(1)
