@@ -1,0 +1,124 @@
+"""Owns what can go wrong for a client: one table from exception to HTTP status. Knows nothing of how it went wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull
+
+
+class ReplicaFailed(Exception):
+    """The replica, or the way to it, broke before the answer was complete. Caught by whoever may lease again."""
+
+    def __init__(self, replica_id: str, reason: str) -> None:
+        super().__init__(f"replica {replica_id} failed: {reason}")
+        self.replica_id = replica_id
+        self.reason = reason
+
+
+class ModelUnavailable(Exception):
+    """No replica of the model can come. Caught by the ingress."""
+
+    def __init__(self, model: str, reason: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(f"model {model!r} is unavailable: {reason}")
+        self.retry_after_s = retry_after_s
+
+
+class GenerationFailed(Exception):
+    """The engine gave up on this one sequence, e.g. for NaN in its logits. Caught by the ingress; a retry is no use."""
+
+
+class PoolFull(Exception):
+    """The pre- or postprocessing pool holds as much work as it may. Caught by the ingress."""
+
+    def __init__(self, max_pending: int, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"{max_pending} prompts already wait to be tokenised")
+        self.retry_after_s = retry_after_s
+
+
+class ClientDisconnected(Exception):
+    """The client went away; its work has been cancelled. Caught by the ingress, which has nobody left to answer."""
+
+
+class ApiError(Exception):
+    """An answer that is not an answer: what OpenAI's clients read from `error`, and the status beside it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, object]:
+        facts = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": facts}
+
+    def headers(self) -> dict[str, str]:
+        if self.retry_after_s is None:
+            return {}
+        return {"retry-after": str(max(1, math.ceil(self.retry_after_s)))}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one kind of exception looks from outside."""
+
+    status: int
+    type: str
+    code: str
+
+
+SHAPES: dict[type[Exception], Shape] = {
+    QueueFull: Shape(429, "rate_limit_error", "queue_full"),
+    DeadlineUnmeetable: Shape(429, "rate_limit_error", "deadline_unmeetable"),
+    PoolFull: Shape(429, "rate_limit_error", "queue_full"),
+    DeadlinePassed: Shape(408, "timeout_error", "deadline_passed"),
+    NeverFits: Shape(400, "invalid_request_error", "context_length_exceeded"),
+    ReplicaFailed: Shape(503, "service_unavailable_error", "replica_failed"),
+    GenerationFailed: Shape(500, "server_error", "generation_failed"),
+    ModelUnavailable: Shape(503, "service_unavailable_error", "model_unavailable"),
+}
+
+
+def to_api_error(error: Exception) -> ApiError | None:
+    """The client's view of an exception; None for one that is our own fault (a plain 500)."""
+    cause = getattr(error, "cause", None)  # Ray wraps what an actor raised, and its text would be a stack trace
+    if isinstance(cause, Exception):
+        return to_api_error(cause)
+    if isinstance(error, ApiError):
+        return error
+    shape = next((SHAPES[kind] for kind in type(error).__mro__ if kind in SHAPES), None)
+    if shape is None:
+        return None
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is None and shape.status in (429, 503):
+        retry_after_s = 1.0
+    return ApiError(shape.status, str(error), type=shape.type, code=shape.code, retry_after_s=retry_after_s)
+
+
+def internal_error(request_id: str) -> ApiError:
+    """Our own fault: the log has the traceback under the same request id."""
+    message = f"The server failed to process this request. Its log names the cause under request id {request_id}."
+    return ApiError(500, message, type="server_error", code="internal_error")
+
+
+def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """A 400 that names the field."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def model_not_found(model: str) -> ApiError:
+    return ApiError(404, f"The model {model!r} does not exist.", param="model", code="model_not_found")

@@ -1,0 +1,234 @@
+"""Owns what a client may send, field by field. Knows nothing of tokenisers, queues or answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from deployments.errors import ApiError, invalid
+
+MAX_CHOICES = 128
+MAX_STOP_STRINGS = 16
+MAX_LOGPROBS = 20
+MAX_PRIORITY = 100.0
+MAX_DEADLINE_MS = 86_400_000.0
+INT64 = 2**63
+
+Prompt = str | list[int]
+
+# Fields of OpenAI's that we do not act on, with the values that ask for nothing: those pass, others are refused.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "audio": (),
+    "best_of": (1,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "modalities": (["text"],),
+    "moderation": (),
+    "parallel_tool_calls": (True, False),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},),
+    "store": (False,),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+# Fields of OpenAI's that label a request and cannot change its answer.
+_LABELS = ("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier")
+
+
+class StrictModel(BaseModel):
+    """No coercion, no unknown field, no number that is not finite."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class StreamOptions(StrictModel):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class RequestFields(StrictModel):
+    """What the OpenAI routes share. Numbers that switch a filter off are its default."""
+
+    model: str
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    ignore_eos: bool = False
+    seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
+    stop: list[str] = Field(default_factory=list)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    user: str | None = None
+    priority: Annotated[float, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+    service_tier: str | None = None
+    deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS)] | None = None
+
+    _neutral: ClassVar[dict[str, tuple[object, ...]]] = _NEUTRAL
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        for name in fields.keys() & cls._neutral.keys():
+            if fields[name] not in cls._neutral[name]:
+                raise unsupported(name)
+        dropped = cls._neutral.keys() | set(_LABELS)
+        return {name: value for name, value in fields.items() if name not in dropped}
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_more_stops(cls, stop: object) -> object:
+        stops = [stop] if isinstance(stop, str) else stop
+        if isinstance(stops, list) and len(stops) > MAX_STOP_STRINGS:
+            raise ValueError(f"at most {MAX_STOP_STRINGS} strings")
+        if isinstance(stops, list) and "" in stops:
+            raise ValueError("strings that are not empty")
+        return stops
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _token_ids(cls, bias: dict[str, float]) -> dict[str, float]:
+        if not all(key.isascii() and key.isdigit() for key in bias):
+            raise ValueError("token ids as keys")
+        return bias
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> RequestFields:
+        if self.stream_options is not None and not self.stream:
+            raise invalid("stream_options is only allowed when stream is true.", "stream_options")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class TextPart(StrictModel):
+    type: Literal["text"]
+    text: str
+
+
+class Message(StrictModel):
+    """One turn. An assistant's turn may carry the empty fields that OpenAI's client writes back."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: list[TextPart]
+    name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_fields(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _one_or_more_parts(cls, content: object) -> object:
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.content)
+
+
+class ChatCompletionRequest(RequestFields):
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @model_validator(mode="after")
+    def _top_logprobs_need_logprobs(self) -> ChatCompletionRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid("top_logprobs is only allowed when logprobs is true.", "top_logprobs")
+        return self
+
+
+class CompletionRequest(RequestFields):
+    """`max_tokens` 0 is for `echo`: the prompt's own text and log probabilities."""
+
+    prompt: list[Prompt]
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    echo: bool = False
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _one_or_more_prompts(cls, prompt: object) -> list[Prompt]:
+        prompts = _as_prompts(prompt)
+        if prompts is None:
+            raise ValueError("a string, a list of strings, a list of token ids, or a list of those; none empty")
+        return prompts
+
+    @model_validator(mode="after")
+    def _limits(self) -> CompletionRequest:
+        if len(self.prompt) * self.n > MAX_CHOICES:
+            raise invalid(f"prompts times n must be at most {MAX_CHOICES}, got {len(self.prompt) * self.n}.", "prompt")
+        if self.max_tokens == 0 and not self.echo:
+            raise invalid("max_tokens: got 0; expected at least 1 when echo is false.", "max_tokens")
+        return self
+
+
+class GenerateParams(StrictModel):
+    """`max_length` counts prompt and answer."""
+
+    max_length: Annotated[int, Field(ge=1)] = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    priority: Annotated[float, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+
+
+class GenerateRequest(GenerateParams):
+    """The simple form: the parameters beside the prompt, or in `params`, not both."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    model: str | None = None
+    params: GenerateParams | None = None
+
+    @model_validator(mode="after")
+    def _in_one_place(self) -> GenerateRequest:
+        twice = self.model_fields_set & GenerateParams.model_fields.keys()
+        if self.params is not None and twice:
+            name = min(twice)
+            raise invalid(f"{name} stands beside params; put it inside.", name)
+        return self
+
+    @property
+    def settings(self) -> GenerateParams:
+        return self if self.params is None else self.params
+
+
+def unsupported(name: str) -> ApiError:
+    """The 400 for a field of OpenAI's that would change the answer and that we do not act on."""
+    return invalid(f"{name} is not supported with this value.", name, "unsupported_parameter")
+
+
+def _as_prompts(prompt: object) -> list[Prompt] | None:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not isinstance(prompt, list) or not prompt:
+        return None
+    if _is_token_ids(prompt):
+        return [prompt]
+    if all(isinstance(one, str) or _is_token_ids(one) for one in prompt):
+        return prompt
+    return None
+
+
+def _is_token_ids(prompt: object) -> bool:
+    if not isinstance(prompt, list) or not prompt:
+        return False
+    return all(type(token) is int and 0 <= token < INT64 for token in prompt)

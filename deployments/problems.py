@@ -1,0 +1,125 @@
+"""Owns the words for what pydantic found wrong: which key, which value, what was expected. Knows no file and no HTTP."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+MAX_VALUE_CHARS = 80
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `path` is dotted, list places in brackets, and empty for the whole document."""
+
+    path: str
+    kind: Literal["unknown", "missing", "invalid"]
+    value: object
+    expected: str
+
+    def __str__(self) -> str:
+        place = self.path or "the document"
+        if self.kind == "missing":
+            return f"{place}: missing; expected {self.expected}"
+        fault = "unknown key, " if self.kind == "unknown" else ""
+        return f"{place}: {fault}got {shortened(self.value)}; expected {self.expected}"
+
+
+def shortened(value: object) -> str:
+    """The value as one short line of text."""
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 3] + "..."
+
+
+def joined_path(location: Sequence[int | str], prefix: str = "") -> str:
+    """`("models", 0, "name")` as `models[0].name`."""
+    path = prefix
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path += f".{step}" if path else step
+    return path
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Every problem of a failed validation against `model`, in document order."""
+    return [_problem(details, model, prefix) for details in error.errors(include_url=False)]
+
+
+def unknown_key(path: str, key: str, value: object, known: Sequence[str]) -> Problem:
+    """The problem of a key that nothing reads; the likeliest one is named first."""
+    close = difflib.get_close_matches(key, known, n=1)
+    others = sorted(set(known) - set(close))
+    expected = f"{close[0]} (or one of {', '.join(others)})" if close else f"one of {', '.join(others)}"
+    return Problem(path, "unknown", value, expected)
+
+
+def _problem(details: ErrorDetails, model: type[BaseModel], prefix: str) -> Problem:
+    location = details["loc"]
+    path = joined_path(location, prefix)
+    if details["type"] == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        return unknown_key(path, str(location[-1]), details["input"], known)
+    if details["type"] == "missing":
+        return Problem(path, "missing", None, "a value")
+    return Problem(path, "invalid", details["input"], _expected(details))
+
+
+def _expected(details: ErrorDetails) -> str:
+    context: dict[str, Any] = details.get("ctx", {})
+    for bound, words in _BOUNDS.items():
+        if bound in context:
+            return f"{words} {context[bound]:g}"
+    if details["type"] == "literal_error":
+        return f"one of {context['expected']}"
+    if details["type"] == "value_error":
+        return str(context["error"])
+    return _EXPECTED.get(details["type"], details["msg"])
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that the model at `location` below `model` reads."""
+    annotation: Any = model
+    for step in location:
+        annotation = _below(annotation, step)
+    found = _model_in(annotation)
+    return [] if found is None else [field.alias or name for name, field in found.model_fields.items()]
+
+
+def _below(annotation: Any, step: int | str) -> Any:
+    found = _model_in(annotation)
+    if found is not None and isinstance(step, str) and step in found.model_fields:
+        return found.model_fields[step].annotation
+    return annotation
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The first pydantic model named in a type such as `dict[str, Model]` or `list[Model] | None`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    if get_origin(annotation) in (Union, types.UnionType) or get_args(annotation):
+        return next((found for arg in get_args(annotation) if (found := _model_in(arg)) is not None), None)
+    return None
