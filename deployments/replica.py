@@ -1,0 +1,153 @@
+"""One replica of a model in Ray Serve: hands calls to rank 0 over its socket and streams back what each step gave.
+
+Wires the rank class of `engine` into the rank group of `cluster`. Computes nothing and orders nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+
+from cluster.placement import ReplicaResources
+from cluster.rank_group import RankGroup, RankPlacement
+from deployments.engine_link import EngineLink, LinkBroken
+from deployments.errors import ReplicaFailed
+from deployments.generate_call import GenerateCall, GenerationEvent, Started
+from deployments.queue_client import QueueClient
+from deployments.queue_lines import find_ray_queue
+from deployments.queue_messages import Claim, QueueMessage, Register, Release
+from engine.config import EngineConfig
+from engine.protocol import EngineCapacity, EngineStats
+from engine.rank import Rank
+from engine.wire import ReplicaChannel
+from scheduling.dispatcher import ReplicaState
+
+logger = logging.getLogger("ray.serve")
+
+HEARTBEAT_S = 1.0
+CONNECT_TIMEOUT_S = 30.0
+FAREWELL_S = 0.5  # how long open calls get to send their failure to the ingress before the process ends
+
+
+class ModelReplica:
+    """The deployment class of a model.
+
+    Serve counts a replica as running when its constructor returns, so the constructor loads the model; Serve allows it
+    to be asynchronous.
+    """
+
+    async def __init__(self, config: EngineConfig, resources: ReplicaResources) -> None:  # type: ignore[misc]
+        context = serve.get_replica_context()
+        self._replica_id: str = context.replica_tag
+        self._group = _rank_group(config, resources)
+        self._capacity: EngineCapacity = await self._group.load(config)
+        logger.info("Loaded %s: parameter bytes by rank %s", config.model_name, self._capacity.model_bytes)
+        self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
+        channel = await self._connect(str(Path(self._socket_dir) / "rank0.sock"))
+        self._line = QueueClient(
+            f"replica-{self._replica_id}",
+            lambda: find_ray_queue(context.app_name, context.deployment),
+            lambda: [self._registration()],
+        )
+        self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
+        loops = (self._link.run(), self._line.run(), self._heartbeat(), self._end_with_the_group())
+        self._tasks: list[asyncio.Task[None]] = [_owned(loop) for loop in loops]
+
+    async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
+        """Serve's entry: one `Started`, then what each step gave.
+
+        Raises:
+            ReplicaFailed: the engine ended before the sequence did.
+        """
+        grant = call.grant
+        if grant is None:
+            raise ValueError("generate: expected a call with a grant; the priority router attaches it")
+        self._line.tell(Claim(grant.lease_id, self._replica_id))
+        outputs = self._link.generate(call.request)
+        try:
+            yield Started(grant.queue_s, grant.policy.key(grant.stamp), self._replica_id, grant.stamp)
+            async for output in outputs:
+                yield output
+        except LinkBroken as error:
+            raise ReplicaFailed(f"replica {self._replica_id}: {error}") from error
+        finally:
+            await outputs.aclose()
+            self._line.tell(Release(grant.lease_id))
+
+    async def engine_stats(self) -> EngineStats:
+        """The engine's gauges and counters as of its last step."""
+        return self._link.stats
+
+    async def describe(self) -> EngineCapacity:
+        """What the engine offers, each rank's parameter bytes among it."""
+        return self._capacity
+
+    async def check_health(self) -> None:
+        """Serve's health check. A broken group ends the process by itself; this is the second line."""
+        if any(task.done() for task in self._tasks):
+            raise RuntimeError("a background task of this replica has ended")
+
+    async def __del__(self) -> None:
+        """Serve's destructor, called once the replica has drained."""
+        for task in getattr(self, "_tasks", []):
+            task.cancel()
+        if hasattr(self, "_group"):
+            self._group.kill()
+        self._remove_socket()
+
+    async def _connect(self, socket_path: str) -> ReplicaChannel:
+        self._group.run(socket_path)
+        try:
+            return await asyncio.wait_for(ReplicaChannel.connect(socket_path), CONNECT_TIMEOUT_S)
+        except BaseException:
+            self._group.kill()
+            raise
+
+    def _registration(self) -> QueueMessage:
+        capacity = self._capacity
+        state = ReplicaState(
+            replica_id=self._replica_id,
+            max_num_seqs=capacity.max_num_seqs,
+            kv_tokens=capacity.num_blocks * capacity.block_size,
+            max_model_len=capacity.max_model_len,
+            incarnation=os.getpid(),
+        )
+        return Register(state, self._link.lease_ids)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            self._line.tell(self._registration())
+
+    async def _end_with_the_group(self) -> None:
+        """One rank ended: tell the open calls, then end this process, so that Serve replaces the replica at once."""
+        failure = await self._group.watch()
+        logger.error("Replica %s ends: %s", self._replica_id, failure)
+        self._link.break_off()
+        self._remove_socket()
+        await asyncio.sleep(FAREWELL_S)
+        os._exit(1)
+
+    def _remove_socket(self) -> None:
+        if hasattr(self, "_socket_dir"):
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+
+
+def _owned(loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.create_task(loop)
+
+
+def _rank_group(config: EngineConfig, resources: ReplicaResources) -> RankGroup:
+    placement_group = ray.util.get_current_placement_group()
+    placement = None if placement_group is None else RankPlacement(placement_group, resources.bundles())
+    num_threads = str(config.num_threads or max(1, (os.cpu_count() or 1) // config.tensor_parallel_size))
+    return RankGroup(Rank, resources.num_ranks, {"OMP_NUM_THREADS": num_threads}, placement)

@@ -1,0 +1,15 @@
+"""A small Ray cluster of this test folder's own, started once and shut down at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, num_gpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    yield
+    ray.shutdown()
