@@ -1,7 +1,8 @@
-"""Owns what is scheduled: the ticket that waits, the grant that ends the wait. Knows nothing of how either is chosen."""
+"""Owns what is scheduled: the ticket that waits, the grant that ends the wait. Knows nothing of how one is chosen."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scheduling.score import ScorePolicy, Stamp
@@ -16,6 +17,9 @@ class Ticket:
     max_output_tokens: the most that this attempt may still generate.
     deadline_s: the answer must start within so many seconds of arrival; None means no deadline.
     stamp: None on the first attempt (the queue stamps it); kept when the request is queued again after a failure.
+
+    Raises:
+        ValueError: a count is negative, or priority or deadline is infinite or not a number.
     """
 
     lease_id: str
@@ -27,6 +31,20 @@ class Ticket:
     service_class: str = "standard"
     deadline_s: float | None = None
     stamp: Stamp | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_prompt_tokens", "max_output_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
+        for name in ("priority", "deadline_s"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name}: expected a finite number, got {value!r}")
+
+    @property
+    def num_tokens(self) -> int:
+        """What the attempt can come to hold in a KV cache: prompt and the longest output."""
+        return self.num_prompt_tokens + self.max_output_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,20 @@ class Stamp:
     priority: higher runs sooner.
     arrival_s: the queue's own non-decreasing wall clock, in seconds since the Unix epoch.
     penalty_s: the fairness penalty, in seconds, frozen at stamping; never negative.
+
+    Raises:
+        ValueError: a field is infinite or not a number, or the penalty is negative. Such a stamp has no place.
     """
 
     priority: float
     arrival_s: float
     penalty_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("priority", "arrival_s", "penalty_s"):
+            _require_finite(name, getattr(self, name))
+        if self.penalty_s < 0:
+            raise ValueError(f"penalty_s: expected at least 0, got {self.penalty_s!r}")
 
     @property
     def effective_arrival_s(self) -> float:
@@ -43,8 +52,9 @@ class ScorePolicy:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
             value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+            _require_finite(name, value)
+            if value < 0:
+                raise ValueError(f"{name}: expected at least 0, got {value!r}")
         if self.alpha == 0 and self.beta == 0:
             raise ValueError("alpha and beta: at least one must be above 0, got 0 and 0")
 
@@ -57,5 +67,19 @@ class ScorePolicy:
         return self.alpha * stamp.priority + self.beta * (now_s - stamp.effective_arrival_s)
 
     def head_start_s(self, levels: float) -> float:
-        """How many seconds earlier `levels` of priority are worth; infinite when beta is 0."""
-        return math.inf if self.beta == 0 else self.alpha / self.beta * levels
+        """How many seconds earlier `levels` of priority are worth.
+
+        Negative for negative levels. When beta is 0 waiting counts for nothing: any level is worth for ever.
+        """
+        if levels == 0 or self.alpha == 0:
+            return 0.0
+        return math.copysign(math.inf, levels) if self.beta == 0 else self.alpha / self.beta * levels
+
+    def has_weights_of(self, other: ScorePolicy) -> bool:
+        """Whether both order every pair of requests alike by construction, whatever their epochs."""
+        return (self.alpha, self.beta) == (other.alpha, other.beta)
+
+
+def _require_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")

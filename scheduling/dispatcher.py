@@ -1,0 +1,291 @@
+"""Owns the cluster's order: events in, grants out. Knows nothing of Ray, sockets or clocks; time comes in.
+
+A ticket waits in the heap, is granted to a replica, is claimed by it, and ends. The better key always goes first: a
+head that fits no replica now reserves room, and nothing bypasses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from scheduling.admission import Admission, AdmissionBounds
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, LeaseEnded, NeverFits
+from scheduling.events import Expired, Shed
+from scheduling.lazy_heap import LazyHeap
+from scheduling.leases import EndedLeases, Lease, LeaseStatus, LeaseTable
+from scheduling.queue import QueuedTicket, WaitingQueue
+from scheduling.replicas import Fleet, ReplicaState
+from scheduling.request import Grant, Ticket
+from scheduling.score import ScorePolicy, Stamp
+from scheduling.shedding import shed_below
+from scheduling.snapshot import QueueSnapshot, take_snapshot
+
+__all__ = ["Dispatcher", "Expired", "QueueSnapshot", "ReplicaState", "Shed"]
+
+_MAX_ENDED_REMEMBERED = 65_536
+
+
+class Dispatcher:
+    """The state machine behind one model's queue.
+
+    Every `now_s` is made non-decreasing here, so a clock that steps back cannot reorder anyone. Lease ids are minted
+    anew for each attempt: an id that has ended never comes back, and messages about it may come late, twice or in any
+    order. Call `dispatch` after each batch of events, then `drain_events`.
+    """
+
+    def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds, *, claim_timeout_s: float = 1.0) -> None:
+        self._queue = WaitingQueue(policy)
+        self._admission = Admission(bounds)
+        self._claim_timeout_s = claim_timeout_s
+        self._fleet = Fleet()
+        self._leases = LeaseTable(self._fleet)
+        self._ended = EndedLeases(_MAX_ENDED_REMEMBERED)
+        self._deadlines = LazyHeap()
+        self._claims_due = LazyHeap()
+        self._events: list[Shed | Expired] = []
+        self._now_s: float | None = None
+        self._num_released = 0
+
+    # What it shows.
+
+    @property
+    def policy(self) -> ScorePolicy:
+        return self._queue.policy
+
+    @property
+    def bounds(self) -> AdmissionBounds:
+        return self._admission.bounds
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._leases)
+
+    def waiting_stamps(self) -> Iterator[Stamp]:
+        """The stamps of all who wait, in no useful order."""
+        return (queued.stamp for queued in self._queue.unordered())
+
+    def next_due_s(self) -> float | None:
+        """When `expire` will next have something to do, if no event comes before."""
+        firsts = (self._deadlines.first_position(), self._claims_due.first_position())
+        return min((first[0] for first in firsts if first is not None), default=None)
+
+    def snapshot(self, now_s: float) -> QueueSnapshot:
+        return take_snapshot(self._queue, self._fleet, self._advance(now_s))
+
+    def drain_events(self) -> list[Shed | Expired]:
+        """What owners must be told since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    # What operators and replicas say.
+
+    def reconfigure(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
+        """Takes new bounds at once, and new weights as a new epoch; the epoch of `policy` itself is not read."""
+        self._admission.bounds = bounds
+        if not policy.has_weights_of(self.policy):
+            self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1))
+
+    def register_replica(self, state: ReplicaState, holding: Sequence[str] = ()) -> None:
+        """Adds or updates a replica and lifts its quarantine. Idempotent.
+
+        holding: lease ids that it runs now; those that are new here (this queue restarted) take up a slot each.
+        """
+        known = self._fleet.get(state.replica_id)
+        if known is not None and state.incarnation < known.state.incarnation:
+            return
+        if known is not None and state.incarnation > known.state.incarnation:
+            self._end_all(self._leases.claimed_on(state.replica_id))
+        self._fleet.register(state)
+        self._leases.book_again(state.replica_id)
+        for lease_id in holding:
+            self.claim(lease_id, state.replica_id)
+
+    def remove_replica(self, replica_id: str) -> list[str]:
+        """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id."""
+        lost = self._leases.on(replica_id)
+        self._end_all(lost)
+        self._fleet.remove(replica_id)
+        return lost
+
+    def quarantine(self, replica_id: str) -> None:
+        """No grants go there until it registers again; what it runs goes on."""
+        self._fleet.quarantine(replica_id)
+
+    def claim(self, lease_id: str, replica_id: str) -> None:
+        """The replica holds the lease, whatever became of the grant here; the first of two claims stands."""
+        lease = self._leases.get(lease_id)
+        if lease_id in self._ended or (lease is not None and lease.status is LeaseStatus.CLAIMED):
+            return
+        queued = self._take_waiting(lease_id) if lease is None else lease.queued
+        if queued is None and self._fleet.get(replica_id) is None:
+            return
+        self._take_lease(lease_id)
+        self._leases.hold(Lease(lease_id, replica_id, LeaseStatus.CLAIMED, queued))
+
+    # What owners say.
+
+    def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
+        """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
+
+        A ticket that brings a stamp was accepted before: it keeps its place and is not refused for lack of room.
+
+        Raises:
+            QueueFull: too much waits, and nobody who may be shed has a lower key.
+            DeadlineUnmeetable, DeadlinePassed: it cannot start in time.
+            NeverFits: no registered replica is large enough.
+            LeaseEnded: this attempt is over.
+        """
+        now_s = self._advance(now_s, at_least_s=ticket.stamp.arrival_s if ticket.stamp else None)
+        known = self._queue.get(ticket.lease_id) or self._adopt(ticket, owner, now_s)
+        if known is not None:
+            return known.stamp
+        if ticket.lease_id in self._ended:
+            raise LeaseEnded(ticket.lease_id)
+        newcomer = self._queue.new_entry(ticket, self._stamp(ticket, now_s), owner)
+        self._refuse_hopeless(newcomer, now_s)
+        if ticket.stamp is None:
+            self._make_room(newcomer, now_s)
+        self._wait(newcomer)
+        return newcomer.stamp
+
+    def cancel(self, lease_id: str) -> None:
+        """Ends an attempt, waiting or running. Idempotent; an unknown id is fine."""
+        self._end(lease_id)
+
+    def release(self, lease_id: str) -> None:
+        """The attempt is over and its slot is free. Idempotent; an unknown id is fine."""
+        self._end(lease_id)
+
+    def drop_owner(self, owner: str) -> None:
+        """An ingress is gone: its leases end. Its waiting tickets leave too, but may come back if it does."""
+        for queued in [queued for queued in self._queue.unordered() if queued.owner == owner]:
+            self._take_waiting(queued.lease_id)
+        self._end_all(self._leases.of(owner))
+
+    # What time brings.
+
+    def dispatch(self, now_s: float) -> list[tuple[str, Grant]]:
+        """Grants leases in key order for as long as the head fits; returns (owner, grant) pairs in that order.
+
+        Heads that have expired or can never fit are given up on the way, as events.
+        """
+        now_s = self._advance(now_s)
+        self._events += self._sweep(now_s)
+        grants = []
+        while (head := self._queue.peek()) is not None:
+            if (hopeless := self._never_fits(head)) is not None:
+                self._events.append(self._give_up(head, hopeless))
+            elif (replica_id := self._fleet.best_for(head.ticket.num_tokens)) is not None:
+                grants.append((head.owner, self._grant(head, replica_id, now_s)))
+            else:
+                break
+        return grants
+
+    def expire(self, now_s: float) -> list[Expired]:
+        """Takes unclaimed grants back into the heap, and gives up those whose deadline has passed."""
+        return self._sweep(self._advance(now_s))
+
+    # How it does it.
+
+    def _advance(self, now_s: float, at_least_s: float | None = None) -> float:
+        """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue."""
+        before_s = now_s if self._now_s is None else self._now_s
+        self._now_s = max(before_s, now_s, before_s if at_least_s is None else at_least_s)
+        if self._leases or self._num_released:
+            self._admission.observe(self._now_s - before_s, self._num_released)
+            self._num_released = 0
+        return self._now_s
+
+    def _stamp(self, ticket: Ticket, now_s: float) -> Stamp:
+        """The one place where a place in the order is made."""
+        return ticket.stamp or Stamp(priority=ticket.priority, arrival_s=now_s)
+
+    def _adopt(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
+        """The entry behind a lease; one that only a replica had told of takes this ticket as its own."""
+        if (lease := self._leases.get(ticket.lease_id)) is None:
+            return None
+        if lease.queued is None:
+            queued = self._queue.new_entry(ticket, self._stamp(ticket, now_s), owner)
+            lease = replace(lease, queued=queued)
+            self._leases.hold(lease)
+        return lease.queued
+
+    def _refuse_hopeless(self, newcomer: QueuedTicket, now_s: float) -> None:
+        deadline_s = newcomer.ticket.deadline_s
+        waited_s = now_s - newcomer.stamp.arrival_s
+        if deadline_s is not None and waited_s >= deadline_s:
+            raise DeadlinePassed(deadline_s, waited_s) if waited_s > 0 else DeadlineUnmeetable(deadline_s, 0.0)
+        if (hopeless := self._never_fits(newcomer)) is not None:
+            raise hopeless
+
+    def _never_fits(self, queued: QueuedTicket) -> NeverFits | None:
+        largest = self._fleet.max_request_tokens()
+        needed = queued.ticket.num_tokens
+        return NeverFits(needed, largest) if largest is not None and needed > largest else None
+
+    def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
+        backlog = self._queue.backlog()
+        victims = shed_below(newcomer, self._queue, self._admission)
+        if victims is None:
+            raise self._admission.refusal(backlog, now_s)
+        for victim in victims:
+            self._end(victim.lease_id)
+            error = self._admission.refusal(backlog, now_s)
+            self._events.append(Shed(victim.owner, victim.lease_id, victim.ticket.request_id, error))
+
+    def _grant(self, head: QueuedTicket, replica_id: str, now_s: float) -> Grant:
+        self._take_waiting(head.lease_id)
+        self._leases.hold(Lease(head.lease_id, replica_id, LeaseStatus.GRANTED, head))
+        self._claims_due.push(head.lease_id, (now_s + self._claim_timeout_s,))
+        return Grant(head.lease_id, replica_id, head.stamp, self.policy, now_s)
+
+    def _sweep(self, now_s: float) -> list[Expired]:
+        for lease_id in self._claims_due.pop_up_to((now_s,)):
+            self._take_back(lease_id)
+        return [self._past_deadline(lease_id, now_s) for lease_id in self._deadlines.pop_up_to((now_s,))]
+
+    def _take_back(self, lease_id: str) -> None:
+        lease = self._take_lease(lease_id)
+        queued = None if lease is None else lease.queued
+        assert queued is not None, f"{lease_id} was granted without a ticket"
+        self._wait(queued)
+
+    def _past_deadline(self, lease_id: str, now_s: float) -> Expired:
+        queued = self._queue.get(lease_id)
+        assert queued is not None, f"{lease_id} has a deadline in the queue and does not wait"
+        deadline_s = queued.ticket.deadline_s
+        assert deadline_s is not None, f"{lease_id} has no deadline"
+        return self._give_up(queued, DeadlinePassed(deadline_s, now_s - queued.stamp.arrival_s))
+
+    def _give_up(self, queued: QueuedTicket, error: DeadlinePassed | NeverFits) -> Expired:
+        self._end(queued.lease_id)
+        return Expired(queued.owner, queued.lease_id, queued.ticket.request_id, error)
+
+    def _wait(self, queued: QueuedTicket) -> None:
+        self._queue.restore(queued)
+        if queued.ticket.deadline_s is not None:
+            self._deadlines.push(queued.lease_id, (queued.stamp.arrival_s + queued.ticket.deadline_s,))
+
+    def _take_waiting(self, lease_id: str) -> QueuedTicket | None:
+        self._deadlines.discard(lease_id)
+        return self._queue.remove(lease_id)
+
+    def _take_lease(self, lease_id: str) -> Lease | None:
+        self._claims_due.discard(lease_id)
+        return self._leases.take(lease_id)
+
+    def _end(self, lease_id: str) -> None:
+        """Whatever state the attempt is in, it is over; safe to repeat."""
+        self._take_waiting(lease_id)
+        if self._take_lease(lease_id) is not None:
+            self._num_released += 1
+        self._ended.add(lease_id)
+
+    def _end_all(self, lease_ids: Iterable[str]) -> None:
+        for lease_id in lease_ids:
+            self._end(lease_id)

@@ -1,0 +1,93 @@
+"""Owns every way in which scheduling says no: the whole error tree on one page. Knows nothing of HTTP or Ray.
+
+Each error carries its facts as attributes and crosses process borders by pickle. Fields have no defaults, because a
+class attribute would hide the fact itself where a framework wraps the error in a subclass that delegates to it.
+
+    SchedulingError
+    |-- QueueFull               the waiting room is full: come back later
+    |   `-- QueueTokensFull     the same, counted in tokens
+    |-- DeadlineUnmeetable      refused on arrival: it could not start in time
+    |-- DeadlinePassed          accepted, and waited too long
+    |-- NeverFits               no replica is large enough, now or later
+    `-- LeaseEnded              a message about an attempt that is over
+"""
+# ruff: noqa: N818 - each is named by the fact that it states, as the table that maps them to HTTP reads them
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(eq=False)
+class SchedulingError(Exception):
+    """The root of the tree. Catch it where every refusal is turned into an answer, at the ingress."""
+
+    def __reduce__(self) -> tuple[type[SchedulingError], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, fact.name) for fact in fields(self))
+
+
+@dataclass(eq=False)
+class QueueFull(SchedulingError):
+    """Too many requests wait. The ingress catches it and tells the client when to come back.
+
+    Raised to a newcomer that outranks nobody who may be shed, and delivered to a waiting request that is shed.
+    """
+
+    num_waiting: int
+    max_waiting: int
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        return f"{self.num_waiting} requests wait, at most {self.max_waiting} may; retry after {self.retry_after_s:g} s"
+
+
+@dataclass(eq=False)
+class QueueTokensFull(QueueFull):
+    """Too many tokens wait: `num_waiting` and `max_waiting` count tokens. Caught where `QueueFull` is."""
+
+    def __str__(self) -> str:
+        return f"{self.num_waiting} tokens wait, at most {self.max_waiting} may; retry after {self.retry_after_s:g} s"
+
+
+@dataclass(eq=False)
+class DeadlineUnmeetable(SchedulingError):
+    """The answer could not start in time, so the request is refused on arrival. The ingress catches it."""
+
+    deadline_s: float
+    predicted_wait_s: float
+
+    def __str__(self) -> str:
+        return f"deadline_s: {self.deadline_s:g} s cannot be met, expected wait {self.predicted_wait_s:g} s"
+
+
+@dataclass(eq=False)
+class DeadlinePassed(SchedulingError):
+    """The deadline went by while the request waited. The ingress catches it and ends the request."""
+
+    deadline_s: float
+    waited_s: float
+
+    def __str__(self) -> str:
+        return f"deadline_s: waited {self.waited_s:g} s of at most {self.deadline_s:g} s"
+
+
+@dataclass(eq=False)
+class NeverFits(SchedulingError):
+    """Prompt and output together are larger than any replica can hold. The ingress catches it; a retry is no use."""
+
+    needed_tokens: int
+    max_tokens: int
+
+    def __str__(self) -> str:
+        return f"prompt and output need {self.needed_tokens} tokens, the largest replica holds {self.max_tokens}"
+
+
+@dataclass(eq=False)
+class LeaseEnded(SchedulingError):
+    """The attempt was cancelled, released or expired before. The router catches it and drops the late message."""
+
+    lease_id: str
+
+    def __str__(self) -> str:
+        return f"lease_id: {self.lease_id!r} has ended; each attempt needs a lease id of its own"

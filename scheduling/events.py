@@ -1,0 +1,27 @@
+"""Owns what an owner is told about a ticket that was not granted. Knows nothing of how the news travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduling.errors import DeadlinePassed, NeverFits, QueueFull
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A waiting ticket was given up: its deadline passed, or no replica can ever hold it."""
+
+    owner: str
+    lease_id: str
+    request_id: str
+    error: DeadlinePassed | NeverFits
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """A waiting ticket made room for one with a higher key."""
+
+    owner: str
+    lease_id: str
+    request_id: str
+    error: QueueFull

@@ -1,0 +1,62 @@
+"""Owns a heap of ids that can be removed from the middle cheaply. Knows nothing of what the ids or positions mean."""
+
+from __future__ import annotations
+
+import heapq
+
+Position = tuple[float, ...]
+
+_SLACK = 32
+
+
+class LazyHeap:
+    """Ids by position, the smallest first. A discarded id stays in the heap as garbage until it surfaces.
+
+    Garbage never exceeds the live ids plus a constant: the heap is rebuilt then, so every operation is O(log n)
+    amortised and memory stays proportional to what is live.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Position, str]] = []
+        self._live: dict[str, Position] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def push(self, item_id: str, position: Position) -> None:
+        """Adds `item_id`, or moves it to `position`."""
+        self._live[item_id] = position
+        heapq.heappush(self._heap, (position, item_id))
+        self._bound_garbage()
+
+    def discard(self, item_id: str) -> None:
+        """Removes `item_id`; an unknown id is fine."""
+        if self._live.pop(item_id, None) is not None:
+            self._bound_garbage()
+
+    def first(self) -> str | None:
+        """The id with the smallest position."""
+        self._drop_garbage()
+        return self._heap[0][1] if self._heap else None
+
+    def first_position(self) -> Position | None:
+        self._drop_garbage()
+        return self._heap[0][0] if self._heap else None
+
+    def pop_up_to(self, limit: Position) -> list[str]:
+        """Removes and returns, in order, all ids whose position is at most `limit`."""
+        due = []
+        while (position := self.first_position()) is not None and position <= limit:
+            _, item_id = heapq.heappop(self._heap)
+            del self._live[item_id]
+            due.append(item_id)
+        return due
+
+    def _drop_garbage(self) -> None:
+        while self._heap and self._live.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+
+    def _bound_garbage(self) -> None:
+        if len(self._heap) > 2 * len(self._live) + _SLACK:
+            self._heap = [(position, item_id) for item_id, position in self._live.items()]
+            heapq.heapify(self._heap)
