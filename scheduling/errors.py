@@ -11,7 +11,6 @@ class attribute would hide the fact itself where a framework wraps the error in 
     |-- NeverFits               no replica is large enough, now or later
     `-- LeaseEnded              a message about an attempt that is over
 """
-# ruff: noqa: N818 - each is named by the fact that it states, as the table that maps them to HTTP reads them
 
 from __future__ import annotations
 
