@@ -13,8 +13,8 @@ from torch import Tensor
 
 from engine.protocol import SamplingParams
 
-# Most nuclei are far smaller than this; a wider one pays for a full sort of its row.
-NUCLEUS_CANDIDATES = 512
+# Most nuclei are smaller than this; a wider one pays for a sort of its own.
+NUCLEUS_CANDIDATES = 64
 
 
 def is_adjusted(sampling: SamplingParams, num_output_tokens: int) -> bool:
@@ -66,16 +66,24 @@ def scale(logits: Tensor, params: list[SamplingParams]) -> Tensor:
 
 
 def filter_rows(scaled: Tensor, params: list[SamplingParams]) -> Tensor:
-    """Mask, in place, what min_p, top_k and top_p (in this order) exclude. `scaled` comes from `scale`."""
+    """Mask what min_p, top_k and top_p (in this order) exclude. `scaled` comes from
+    `scale` and may be changed."""
     vocab = scaled.shape[-1]
     for rows, mask in (
         ([i for i, p in enumerate(params) if p.min_p > 0.0], _mask_below_min_p),
         ([i for i, p in enumerate(params) if 0 < p.top_k < vocab], _mask_outside_top_k),
         ([i for i, p in enumerate(params) if p.top_p < 1.0], _mask_outside_nucleus),
     ):
-        if rows:
+        if len(rows) == len(params):
+            scaled = mask(scaled, params)
+        elif rows:
             scaled[rows] = mask(scaled[rows], [params[i] for i in rows])
     return scaled
+
+
+def select_rows(rows: Tensor, indices: list[int]) -> Tensor:
+    """These rows, without a copy where they are all."""
+    return rows if len(indices) == rows.shape[0] else rows[indices]
 
 
 def _mask_below_min_p(scaled: Tensor, params: list[SamplingParams]) -> Tensor:
@@ -98,10 +106,14 @@ def _mask_outside_nucleus(scaled: Tensor, params: list[SamplingParams]) -> Tenso
     probs = scaled.softmax(-1)
     best = probs.topk(min(NUCLEUS_CANDIDATES, probs.shape[-1]), dim=-1).values
     floor = _nucleus_floor(best, top_p)
-    wide = best.sum(-1) < top_p.squeeze(1)
-    if bool(wide.any()):
-        floor[wide] = _nucleus_floor(probs[wide].sort(dim=-1, descending=True).values, top_p[wide])
+    for i in torch.nonzero(best.sum(-1) < top_p.squeeze(1)).flatten().tolist():
+        floor[i] = _nucleus_floor(_sorted_candidates(probs[i], params[i].top_p), top_p[i : i + 1])
     return scaled.masked_fill(probs < floor, -math.inf)
+
+
+def _sorted_candidates(probs: Tensor, top_p: float) -> Tensor:
+    """What may be in one row's nucleus, best first, [1, m]: the rest adds up to less than 1 - top_p."""
+    return probs[probs >= (1.0 - top_p) / probs.numel()].sort(descending=True).values.unsqueeze(0)
 
 
 def _nucleus_floor(best: Tensor, top_p: Tensor) -> Tensor:
