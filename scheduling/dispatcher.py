@@ -44,6 +44,7 @@ class Dispatcher:
         self._deadlines = LazyHeap()
         self._claims_due = LazyHeap()
         self._events: list[Shed | Expired] = []
+        self._undelivered: dict[str, tuple[str, Grant]] = {}
         self._now_s: float | None = None
         self._num_released = 0
 
@@ -176,14 +177,8 @@ class Dispatcher:
         """
         now_s = self._advance(now_s)
         self._events += self._sweep(now_s)
-        grants = []
-        while (head := self._queue.peek()) is not None:
-            if (hopeless := self._never_fits(head)) is not None:
-                self._events.append(self._give_up(head, hopeless))
-            elif (replica_id := self._fleet.best_for(head.ticket.num_tokens)) is not None:
-                grants.append((head.owner, self._grant(head, replica_id, now_s)))
-            else:
-                break
+        self._grant_heads(now_s)
+        grants, self._undelivered = list(self._undelivered.values()), {}
         return grants
 
     def expire(self, now_s: float) -> list[Expired]:
@@ -229,6 +224,9 @@ class Dispatcher:
         return NeverFits(needed, largest) if largest is not None and needed > largest else None
 
     def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
+        """Nobody is refused or shed for want of room while others wait who could run at once: they are granted first."""
+        if not self._admission.has_room(self._queue.backlog(), newcomer.ticket.num_tokens):
+            self._grant_heads(now_s)
         backlog = self._queue.backlog()
         victims = shed_below(newcomer, self._queue, self._admission)
         if victims is None:
@@ -238,11 +236,21 @@ class Dispatcher:
             error = self._admission.refusal(backlog, now_s)
             self._events.append(Shed(victim.owner, victim.lease_id, victim.ticket.request_id, error))
 
-    def _grant(self, head: QueuedTicket, replica_id: str, now_s: float) -> Grant:
+    def _grant_heads(self, now_s: float) -> None:
+        while (head := self._queue.peek()) is not None:
+            if (hopeless := self._never_fits(head)) is not None:
+                self._events.append(self._give_up(head, hopeless))
+            elif (replica_id := self._fleet.best_for(head.ticket.num_tokens)) is not None:
+                self._grant(head, replica_id, now_s)
+            else:
+                return
+
+    def _grant(self, head: QueuedTicket, replica_id: str, now_s: float) -> None:
         self._take_waiting(head.lease_id)
         self._leases.hold(Lease(head.lease_id, replica_id, LeaseStatus.GRANTED, head))
         self._claims_due.push(head.lease_id, (now_s + self._claim_timeout_s,))
-        return Grant(head.lease_id, replica_id, head.stamp, self.policy, now_s)
+        grant = Grant(head.lease_id, replica_id, head.stamp, self.policy, now_s)
+        self._undelivered[head.lease_id] = (head.owner, grant)
 
     def _sweep(self, now_s: float) -> list[Expired]:
         for lease_id in self._claims_due.pop_up_to((now_s,)):
@@ -277,6 +285,7 @@ class Dispatcher:
 
     def _take_lease(self, lease_id: str) -> Lease | None:
         self._claims_due.discard(lease_id)
+        self._undelivered.pop(lease_id, None)
         return self._leases.take(lease_id)
 
     def _end(self, lease_id: str) -> None:
