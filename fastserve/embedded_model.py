@@ -6,7 +6,6 @@ Knows nothing of serving. Safe when several processes ask at once: one works, th
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 import zipfile
@@ -18,6 +17,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from engine.checkpoint import models_folder
 from fastserve.python_process import PythonProcessError, run_python
 
 PROVENANCE_FILE = "fastserve-source.txt"
@@ -59,12 +59,6 @@ SMOLLM2_135M = EmbeddedModel(
     end_of_turn="<|im_end|>",
 )
 EMBEDDED_MODELS = {model.name: model for model in (SMOLLM2_135M,)}
-
-
-def models_dir() -> Path:
-    """`${XDG_CACHE_HOME:-~/.cache}/fastserve/models`."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "fastserve" / "models"
 
 
 def is_installed(model: EmbeddedModel, root: Path) -> bool:
@@ -176,4 +170,4 @@ def _num_bytes(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(f"model ready: {install(SMOLLM2_135M, models_dir())}")  # noqa: T201
+    print(f"model ready: {install(SMOLLM2_135M, models_folder())}")  # noqa: T201

@@ -1,0 +1,8 @@
+"""Owns the environment that every test starts from. Fixtures live beside the tests that use them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # test processes fork; a pool of threads does not survive that
