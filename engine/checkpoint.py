@@ -1,0 +1,156 @@
+"""Finds a checkpoint and says early what cannot be served. Knows nothing of devices, ranks' weights or requests.
+
+A source is a directory, a hub id (`org/name`) or `embedded:NAME`. Only safetensors are read, and no code of a
+checkpoint is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+EMBEDDED_PREFIX = "embedded:"
+HUB_PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+_NAME = re.compile(r"[\w][\w.-]*")
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+class CheckpointError(Exception):
+    """A model cannot be loaded; the message says which and why. For the operator, at start-up."""
+
+
+class ModelNotFound(CheckpointError):
+    """The source names nothing that exists, or a folder that lacks what a checkpoint needs."""
+
+
+class ModelNotInstalled(CheckpointError):
+    """The embedded model is not in the cache yet."""
+
+
+class UnsafeCheckpoint(CheckpointError):
+    """The folder has only pickled weights, or reaches outside itself."""
+
+
+def models_folder() -> Path:
+    """Where installed models lie: `${XDG_CACHE_HOME:-~/.cache}/fastserve/models`."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "fastserve" / "models"
+
+
+def resolve(source: str) -> Path:
+    """The local folder of `source`, downloaded from the hub where it is a hub id.
+
+    Raises:
+        ModelNotFound: there is no such folder or hub model, or the source has none of the three forms.
+        ModelNotInstalled: an embedded model that has not been installed.
+        UnsafeCheckpoint: no safetensors, or a link or a shard name that leaves the folder.
+    """
+    if source.startswith(EMBEDDED_PREFIX):
+        return _embedded(source.removeprefix(EMBEDDED_PREFIX))
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        _check_links(folder)
+        return _checked(folder)
+    if _HUB_ID.fullmatch(source):
+        return _checked(_download(source))
+    raise ModelNotFound(f"source: expected a directory, a hub id (org/name) or embedded:NAME, got {source!r}")
+
+
+def load_model(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    """The whole model on the CPU, in `dtype`, with the named attention."""
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    model.eval().requires_grad_(False)
+    return model
+
+
+def eos_token_ids(model: PreTrainedModel) -> list[int]:
+    """What ends an answer, by the checkpoint's generation settings or else its configuration."""
+    for settings in (model.generation_config, model.config):
+        found = getattr(settings, "eos_token_id", None)
+        if found is not None:
+            return list(found) if isinstance(found, list | tuple) else [int(found)]
+    return []
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """The checkpoint's configuration.
+
+    Raises:
+        CheckpointError: transformers does not know this architecture without running the checkpoint's own code.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{folder}: config.json cannot be served: {error}") from error
+    return config
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of all safetensors in the folder, in the checkpoint's own dtype."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _embedded(name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise ModelNotFound(f"source: expected a plain name after {EMBEDDED_PREFIX!r}, got {name!r}")
+    folder = models_folder() / name
+    if not (folder / "config.json").is_file():
+        raise ModelNotInstalled(
+            f"{EMBEDDED_PREFIX}{name} is not installed in {folder}: run `make install` or `fastserve models install`"
+        )
+    return _checked(folder)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(f"{hub_id}: not on the hub, or the hub cannot be reached: {error}") from error
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(f"{folder}: no config.json")
+    if (folder / "adapter_config.json").exists():
+        raise UnsafeCheckpoint(f"{folder}: an adapter, which names another checkpoint; merge it first")
+    if not any(folder.glob("*.safetensors")):
+        raise UnsafeCheckpoint(f"{folder}: no *.safetensors; pickled weights (*.bin, *.pt) are not loaded")
+    _check_shard_names(folder)
+    return folder
+
+
+def _check_links(folder: Path) -> None:
+    root = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise UnsafeCheckpoint(f"{path}: a link to {path.resolve()}, outside {root}")
+
+
+def _check_shard_names(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    for name in set(json.loads(index.read_text())["weight_map"].values()):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UnsafeCheckpoint(f"{index}: expected names of .safetensors files beside it, got {name!r}")

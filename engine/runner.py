@@ -1,0 +1,84 @@
+"""Runs one step on this rank: tokens in, logits out. Knows nothing of requests, sampling or other ranks' timing."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from engine.architectures import UnsupportedModel, context_length
+from engine.attention import AttentionStep, PagedStep, ShapeProbe
+from engine.config import EngineConfig
+from engine.kv_cache import KVCache, LayerShape, bytes_per_block, fitting_blocks
+from engine.paged_batch import PagedBatch
+from engine.process_group import World
+from engine.step import Step
+
+
+class ModelRunner:
+    """A rank's shard and its KV cache. Every rank must run every step: the layers reduce over all ranks."""
+
+    def __init__(self, model: PreTrainedModel, cache: KVCache, device: torch.device) -> None:
+        self.cache = cache
+        self._model = model
+        self._device = device
+        self._dtype = next(model.parameters()).dtype
+
+    @torch.inference_mode()
+    def run(self, step: Step) -> torch.Tensor:
+        """Writes the step into the cache; returns [len(step.rows), vocab] logits in float32, the same on all ranks."""
+        batch = PagedBatch(step, self.cache.block_size, self._dtype, self._device)
+        self.cache.clear(batch.opened_blocks)
+        logits = forward(self._model, batch.token_ids, batch.positions, batch.rows, PagedStep(self.cache, batch))
+        return logits[: len(step.rows)].float()
+
+
+def forward(
+    model: PreTrainedModel,
+    token_ids: torch.Tensor,
+    positions: torch.Tensor,
+    rows: torch.Tensor,
+    step: AttentionStep,
+) -> torch.Tensor:
+    """[num_rows, vocab] logits of a flat batch; of one row where none is wanted, since the head may be a collective."""
+    wanted = rows if rows.numel() else rows.new_zeros(1)
+    output = model(input_ids=token_ids, position_ids=positions, use_cache=False, logits_to_keep=wanted, step=step)
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
+def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> ModelRunner:
+    """Asks the shard for its shapes, agrees with the other ranks on the blocks, and allocates the cache."""
+    shapes = probe_shapes(model, world.device)
+    block_bytes = bytes_per_block(shapes, config.block_size, next(model.parameters()).dtype)
+    fitting = fitting_blocks(config, block_bytes, max_model_len(model, config), world.device)
+    num_blocks = min(world.gathered(fitting))
+    dtype = next(model.parameters()).dtype
+    return ModelRunner(model, KVCache(shapes, num_blocks, config.block_size, dtype, world.device), world.device)
+
+
+def max_model_len(model: PreTrainedModel, config: EngineConfig) -> int:
+    """Tokens of prompt and answer: what is configured, at most what the checkpoint was made for."""
+    longest = context_length(model.config)
+    if config.max_model_len is not None and config.max_model_len > longest:
+        raise UnsupportedModel(
+            f"max_model_len: expected at most the checkpoint's context of {longest} tokens, got {config.max_model_len}"
+        )
+    return config.max_model_len or longest
+
+
+@torch.inference_mode()
+def probe_shapes(model: PreTrainedModel, device: torch.device) -> list[LayerShape]:
+    """The cache shape of each layer of this shard, from one token run through it.
+
+    Raises:
+        UnsupportedModel: a layer did not call the attention that it was given.
+    """
+    probe = ShapeProbe()
+    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    forward(model, zero.unsqueeze(0), zero.unsqueeze(0), zero, probe)
+    expected = list(range(model.config.num_hidden_layers))
+    if sorted(probe.shapes) != expected:
+        raise UnsupportedModel(
+            f"{model.config.model_type}: expected attention in layers {expected}, found it in {sorted(probe.shapes)}"
+        )
+    return [probe.shapes[layer] for layer in expected]

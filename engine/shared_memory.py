@@ -1,0 +1,68 @@
+"""Owns DeepSpeed's shared-memory all-reduce on CPU: whether it can be used, and that it leaves nothing in /dev/shm.
+
+Knows nothing of models. The operation maps one segment a rank, named after MASTER_ADDR and MASTER_PORT, and never
+unlinks it; here each rank unlinks its own as soon as all have mapped it, so that even kill -9 leaks none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import subprocess
+import zlib
+from pathlib import Path
+
+SEGMENT_FOLDER = Path("/dev/shm")
+SEGMENT_BYTES = (2 * (1 << 20) + 2 * (32 << 20)) + 4096
+_OPERATION = "deepspeed_shm_comm"
+_log = logging.getLogger(__name__)
+
+
+def segment(master_addr: str, master_port: int, rank: int) -> Path:
+    """Where DeepSpeed's operation keeps the buffer of one rank."""
+    return SEGMENT_FOLDER / f"deepspeed_allreduce_buffer_{os.getuid()}_{master_addr}_{master_port}_{rank}"
+
+
+def unlink_segment(master_addr: str, master_port: int, rank: int) -> None:
+    """Takes the name away; whoever has mapped the segment keeps it."""
+    segment(master_addr, master_port, rank).unlink(missing_ok=True)
+
+
+def can_use_shared_memory(world_size: int) -> bool:
+    """Whether this rank could: the operation loads (it is compiled at first use) and /dev/shm has room for all."""
+    free = shutil.disk_usage(SEGMENT_FOLDER).free if SEGMENT_FOLDER.is_dir() else 0
+    if free < world_size * SEGMENT_BYTES:
+        _log.warning("all-reduce over gloo: %s has %d bytes free, %d needed", SEGMENT_FOLDER, free, SEGMENT_BYTES)
+        return False
+    return _operation_loads()
+
+
+def allow_operation(allowed: bool) -> None:
+    """Tells DeepSpeed, before it starts its communication, whether it may use the operation."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__[_OPERATION] = allowed
+
+
+def memory_identity() -> int:
+    """Equal on two ranks exactly when they see the same /dev/shm: the machine's boot and the mounted device."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    boot_id = boot.read_text() if boot.is_file() else os.uname().nodename
+    device = SEGMENT_FOLDER.stat().st_dev if SEGMENT_FOLDER.is_dir() else 0
+    return zlib.crc32(f"{boot_id}{device}".encode())
+
+
+def _operation_loads() -> bool:
+    from deepspeed.accelerator import get_accelerator
+
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.load()
+    except (RuntimeError, OSError, ImportError, AttributeError, subprocess.SubprocessError) as error:
+        _log.warning("all-reduce over gloo: DeepSpeed's shared-memory operation cannot be built: %s", error)
+        return False
+    return True
