@@ -26,7 +26,8 @@ class SamplingParams:
 
     temperature 0 is greedy. top_k 0 and min_p 0 switch those filters off. `logprobs` is the number of alternatives
     reported beside the chosen token (0: the chosen token only); None reports nothing. `prompt_logprobs` likewise, for
-    every prompt token but the first. `allowed_stop_ids` end the answer unless `ignore_eos`, never before `min_tokens`.
+    every prompt token but the first. `stop_token_ids` end the answer, beside the model's own ends unless `ignore_eos`;
+    none does before `min_tokens`.
     """
 
     max_tokens: int
@@ -118,7 +119,10 @@ class CommandMessage:
 
 @dataclass(frozen=True, slots=True)
 class EngineCapacity:
-    """What an engine offers after loading. `model_bytes` holds each rank's parameter bytes, by rank."""
+    """What an engine offers after loading. `model_bytes` holds each rank's parameter bytes, by rank.
+
+    eos_token_ids: what ends an answer by the checkpoint's own word, unless a request ignores it.
+    """
 
     model_name: str
     max_num_seqs: int
@@ -128,6 +132,7 @@ class EngineCapacity:
     num_blocks: int
     vocab_size: int
     model_bytes: list[int] = field(default_factory=list)
+    eos_token_ids: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from engine.counter_hash import uniform
 from engine.protocol import Sampled, SamplingParams, TokenLogprob
 from engine.token_choice import adjust, filter_rows, is_adjusted, scale, select_rows
 
 SEARCH_BLOCK = 64
-_MASK_64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,6 @@ def prompt_logprobs(logits: Tensor, next_token_ids: list[int], num_top: int) -> 
     return _token_logprobs(logits, next_token_ids, [num_top] * len(next_token_ids))
 
 
-def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1), uniform over positions and over seeds: two rounds of splitmix64 (Steele et al., 2014)."""
-    return (_splitmix64(_splitmix64(seed & _MASK_64) ^ position) >> 11) * 2.0**-53
-
-
-def _splitmix64(state: int) -> int:
-    mixed = (state + 0x9E3779B97F4A7C15) & _MASK_64
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK_64
-    return mixed ^ (mixed >> 31)
-
-
 def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
     """The logits after bias and penalties; a copy only where some row needs one."""
     changed = [i for i, row in enumerate(rows) if is_adjusted(row.sampling, row.num_output_tokens)]
@@ -92,8 +80,8 @@ def _draw(logits: Tensor, rows: list[SampleRow]) -> list[int]:
 def _invert(weights: Tensor, uniforms: Tensor) -> list[int]:
     """The token at which the running sum of each row's weights passes its share, [n, 1], of the total.
 
-    Sums of blocks first, then inside one block: a fifth of the time of one running sum over the vocabulary. Running sums
-    are float64, so that rare tokens keep their chance. A token of weight 0 is never returned.
+    Sums of blocks first, then inside one block: a fifth of the time of one running sum over the vocabulary.
+    Running sums are float64, so that rare tokens keep their chance. A token of weight 0 is never returned.
     """
     blocks = pad(weights, (0, -weights.shape[-1] % SEARCH_BLOCK)).unflatten(-1, (-1, SEARCH_BLOCK))
     block_mass = blocks.sum(-1).double()

@@ -1,0 +1,232 @@
+"""Turns commands into steps, and steps into messages. Knows nothing of sockets, models or processes.
+
+A step reads: plan, execute, update, publish. Synchronous and without threads: whoever drives the loop decides when a
+step happens, so tests drive it by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.config import EngineConfig
+from engine.intake import RequestRefused, accept, finish_reason, resolve_stops
+from engine.protocol import (
+    Chunk,
+    CommandMessage,
+    EngineCapacity,
+    EngineRequest,
+    EngineStats,
+    FinishReason,
+    InferenceEngine,
+    Sampled,
+    SamplingParams,
+    SequenceOutput,
+    StepMessage,
+    TokenLogprob,
+)
+from scheduling.batcher import Batcher, BatchLimits, Slice
+from scheduling.errors import NeverFits
+from scheduling.kv_blocks import BlockPool
+from scheduling.sequence import Sequence
+
+
+class EngineFailed(RuntimeError):
+    """The engine as a whole is broken; its cause says why. Whoever drives the loop sends `last_message` and stops."""
+
+    def __init__(self, last_message: StepMessage) -> None:
+        super().__init__("the engine failed; every sequence has ended")
+        self.last_message = last_message
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What the loop keeps of a sequence beside its place in the batch."""
+
+    sequence: Sequence
+    sampling: SamplingParams
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_done: bool = False
+
+
+class EngineLoop:
+    """Continuous batching over one `InferenceEngine`: sequences join and leave at every step.
+
+    A fault of one sequence ends that sequence. A fault of the engine ends all of them and is raised (`EngineFailed`).
+    """
+
+    def __init__(self, engine: InferenceEngine, config: EngineConfig) -> None:
+        self._engine = engine
+        self._capacity = engine.capacity()
+        self._prefix_caching = config.prefix_caching
+        self._pool = BlockPool(self._capacity.num_blocks, self._capacity.block_size)
+        limits = BatchLimits(
+            max_num_seqs=self._capacity.max_num_seqs,
+            max_num_batched_tokens=self._capacity.max_num_batched_tokens,
+            parked_limit=config.parked_limit,
+            preemption_margin_levels=config.preemption_margin_levels,
+        )
+        self._batcher = Batcher(limits, self._pool)
+        self._answers: dict[str, _Answer] = {}
+        self._outputs: list[SequenceOutput] = []  # since the last message
+        self._num_steps = self._num_preemptions = self._prompt_tokens = self._generation_tokens = 0
+
+    @property
+    def capacity(self) -> EngineCapacity:
+        return self._capacity
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would compute or say anything."""
+        return len(self._batcher) > 0 or bool(self._outputs)
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            num_running=self._batcher.num_running,
+            num_waiting=self._batcher.num_waiting,
+            num_parked=self._batcher.num_parked,
+            kv_blocks_used=self._pool.num_used,
+            kv_blocks_total=self._pool.num_blocks,
+            num_steps=self._num_steps,
+            num_preemptions=self._num_preemptions,
+            prompt_tokens=self._prompt_tokens,
+            generation_tokens=self._generation_tokens,
+        )
+
+    def apply(self, command: CommandMessage) -> None:
+        """Take in what has happened outside. It may be repeated: known leases, and ended ones, are left alone."""
+        for request in command.added:
+            if request.lease_id not in self._answers:
+                self._add(request)
+        for lease_id in command.cancelled:
+            if lease_id in self._answers:
+                self._finish(lease_id, SequenceOutput(lease_id, finish_reason=FinishReason.CANCELLED))
+
+    def step(self) -> StepMessage:
+        """Run one iteration and say what it gave.
+
+        Raises:
+            EngineFailed: the engine is broken, and every sequence has ended with an error.
+        """
+        # 1. Plan
+        plan = self._batcher.plan()
+        self._num_preemptions += len(plan.preempted)
+        # 2. Execute
+        sampled = self._execute(plan.slices)
+        # 3. Update
+        for part in plan.slices:
+            self._update(part, sampled.get(part.sequence.seq_id))
+        # 4. Publish
+        return self._publish()
+
+    def check_idle(self) -> None:
+        """Check the books when nothing is left: every block must have come back.
+
+        Raises:
+            BlockPoolCorrupt: they do not balance.
+        """
+        assert not self._answers, f"{len(self._answers)} sequences are left"
+        self._pool.check_integrity()
+        assert self._pool.num_used == 0, f"{self._pool.num_used} KV blocks have no owner"
+
+    def _add(self, request: EngineRequest) -> None:
+        self._batcher.set_policy(request.policy)
+        try:
+            sequence = accept(request, self._capacity, prefix_caching=self._prefix_caching)
+            sampling = resolve_stops(request.sampling, self._capacity.eos_token_ids)
+            reason = None if sampling.prompt_logprobs is not None else finish_reason(sequence, sampling)
+            if reason is None:
+                self._batcher.add(sequence)
+        except (RequestRefused, NeverFits) as refusal:
+            self._outputs.append(_failed(request.lease_id, str(refusal)))
+            return
+        if reason is None:
+            self._answers[request.lease_id] = _Answer(sequence, sampling)
+        else:
+            self._outputs.append(SequenceOutput(request.lease_id, finish_reason=reason))
+
+    def _execute(self, slices: list[Slice]) -> dict[str, Sampled]:
+        """What each slice gave, by sequence."""
+        if not slices:
+            assert not self._batcher, "sequences wait, and nothing was planned"
+            return {}
+        self._num_steps += 1
+        try:
+            results = {result.seq_id: result for result in self._engine.execute([self._chunk(part) for part in slices])}
+            missing = [
+                part.sequence.seq_id for part in slices if part.completes and part.sequence.seq_id not in results
+            ]
+            if missing:
+                raise RuntimeError(f"the engine sampled nothing for {missing}")
+        except Exception as fault:
+            for lease_id in list(self._answers):
+                self._finish(lease_id, _failed(lease_id, f"the engine failed: {fault}"))
+            raise EngineFailed(self._publish()) from fault
+        return results
+
+    def _chunk(self, part: Slice) -> Chunk:
+        sequence = part.sequence
+        return Chunk(
+            seq_id=sequence.seq_id,
+            token_ids=sequence.token_ids[part.start : part.start + part.num_tokens],
+            start=part.start,
+            block_table=self._pool.block_table(sequence.seq_id),
+            samples=part.completes,
+            sampling=self._answers[sequence.seq_id].sampling,
+            history=sequence.token_ids,
+            num_prompt_tokens=sequence.num_prompt_tokens,
+        )
+
+    def _update(self, part: Slice, sampled: Sampled | None) -> None:
+        answer = self._answers[part.sequence.seq_id]
+        if sampled is not None and sampled.error is not None:
+            self._finish(part.sequence.seq_id, _failed(part.sequence.seq_id, sampled.error), forget_blocks=True)
+            return
+        if sampled is not None and sampled.prompt_logprobs and not answer.prompt_done:
+            self._collect(answer, part, sampled.prompt_logprobs)
+        if sampled is None or not part.completes:
+            self._batcher.record(part)
+            return
+        self._advance(answer, part, sampled)
+
+    def _collect(self, answer: _Answer, part: Slice, logprobs: list[TokenLogprob]) -> None:
+        """Chunks arrive in order; one that starts over, after a preemption, replaces what was there."""
+        del answer.prompt_logprobs[part.start :]
+        answer.prompt_logprobs.extend(logprobs)
+
+    def _advance(self, answer: _Answer, part: Slice, sampled: Sampled) -> None:
+        """Append the token, unless the answer may have none, and tell."""
+        sequence = answer.sequence
+        has_room = len(sequence.token_ids) < sequence.max_num_tokens
+        self._batcher.record(part, sampled.token_id if has_room else None)
+        self._generation_tokens += has_room
+        prompt_logprobs = None
+        if not answer.prompt_done:
+            answer.prompt_done = True
+            self._prompt_tokens += sequence.num_prompt_tokens
+            prompt_logprobs = answer.prompt_logprobs if answer.sampling.prompt_logprobs is not None else None
+        output = SequenceOutput(
+            sequence.seq_id,
+            token_ids=sequence.token_ids[-1:] if has_room else [],
+            logprobs=[sampled.logprob] if has_room and sampled.logprob is not None else [],
+            prompt_logprobs=prompt_logprobs,
+            num_cached_tokens=sequence.num_cached or 0,
+            finish_reason=finish_reason(sequence, answer.sampling),
+        )
+        if output.finish_reason is None:
+            self._outputs.append(output)
+        else:
+            self._finish(sequence.seq_id, output)
+
+    def _finish(self, lease_id: str, output: SequenceOutput, *, forget_blocks: bool = False) -> None:
+        self._batcher.finish(lease_id, forget_blocks=forget_blocks)
+        del self._answers[lease_id]
+        self._outputs.append(output)
+
+    def _publish(self) -> StepMessage:
+        outputs, self._outputs = self._outputs, []
+        return StepMessage(outputs, self.stats)
+
+
+def _failed(lease_id: str, error: str) -> SequenceOutput:
+    return SequenceOutput(lease_id, finish_reason=FinishReason.ERROR, error=error)

@@ -1,0 +1,64 @@
+"""Owns what one engine knows of one sequence: tokens, place, status. Knows nothing of sampling or of blocks."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from scheduling.score import Stamp
+
+
+class SequenceStatus(enum.Enum):
+    WAITING = "waiting"  # never ran
+    RUNNING = "running"  # holds a slot and blocks
+    PARKED = "parked"  # was preempted: holds nothing, keeps its place
+    FINISHED = "finished"
+
+
+_LEGAL_MOVES = {
+    SequenceStatus.WAITING: {SequenceStatus.RUNNING, SequenceStatus.FINISHED},
+    SequenceStatus.RUNNING: {SequenceStatus.PARKED, SequenceStatus.FINISHED},
+    SequenceStatus.PARKED: {SequenceStatus.RUNNING, SequenceStatus.FINISHED},
+    SequenceStatus.FINISHED: set(),
+}
+
+
+class IllegalMove(RuntimeError):
+    """A sequence was asked to take a step that its status does not allow: a fault of ours, not of a caller."""
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One sequence in one engine.
+
+    token_ids: prompt and output so far. max_num_tokens: prompt and the longest output that it may have.
+    num_computed: leading tokens whose KV is in the cache; 0 again after a preemption by recompute.
+    num_cached: prompt tokens that the first admission found in the cache.
+    reuse_prefix: whether it may start from cached blocks (not when every prompt token's logits are asked for).
+    """
+
+    seq_id: str
+    stamp: Stamp
+    token_ids: list[int]
+    num_prompt_tokens: int
+    max_num_tokens: int
+    salt: str = ""
+    reuse_prefix: bool = True
+    status: SequenceStatus = SequenceStatus.WAITING
+    num_computed: int = 0
+    num_cached: int | None = None
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens whose KV is still to be computed; at least 1 while the sequence is not finished."""
+        return len(self.token_ids) - self.num_computed
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    def move_to(self, status: SequenceStatus) -> None:
+        """Raises IllegalMove unless the status may follow the present one."""
+        if status not in _LEGAL_MOVES[self.status]:
+            raise IllegalMove(f"{self.seq_id}: {self.status.value} cannot become {status.value}")
+        self.status = status
