@@ -1,4 +1,4 @@
-"""Owns bundle arithmetic: which resources a replica and its ranks reserve together. Knows nothing of models or Serve."""
+"""Owns bundle arithmetic: what a replica and its ranks reserve together. Knows nothing of models or Serve."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Starts, watches and ends N rank actors as one unit: one dies, all go. Knows Ray; knows nothing of models.
 
-A rank is any class with `load(master_addr, master_port)` and `run(socket_path)`. Rank actors are children of the replica
-that makes the group, so Ray ends them when the replica dies, however it dies.
+A rank is any class with `load(master_addr, master_port)` and `run(socket_path)`. Rank actors are children of the
+replica that makes the group, so Ray ends them when the replica dies, however it dies.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ class RankGroup:
         options = {} if self._placement is None else self._placement.options(rank)
         remote_class = ray.remote(_with_address(self._rank_class))
         env = {**self._env, "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(self._num_ranks)}
-        return remote_class.options(
-            max_restarts=0, max_concurrency=2, runtime_env={"env_vars": env}, **options
-        ).remote(*init_args, rank)
+        return remote_class.options(max_restarts=0, max_concurrency=2, runtime_env={"env_vars": env}, **options).remote(
+            *init_args, rank
+        )
 
     async def _all(self, refs: dict[Any, int]) -> list[Any]:
         """Every result in rank order, or the first failure."""

@@ -1,4 +1,4 @@
-"""A replica's link to its rank 0: many calls share one socket, one message a step each way. Knows no Ray and no HTTP."""
+"""A replica's link to its rank 0: many calls, one socket, one message a step each way. Knows no Ray and no HTTP."""
 
 from __future__ import annotations
 

@@ -33,8 +33,10 @@ class PriorityQueue:
     concurrency group of their own, so that no number of parked polls keeps them out, and hop onto the main loop.
     """
 
-    def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
-        self._state = QueueState(Dispatcher(policy, bounds), time.time())
+    def __init__(self) -> None:
+        actor_id = ray.get_runtime_context().get_actor_id()
+        identity = QueueIdentity(actor_id, time.time(), retired=False)
+        self._state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds()), identity)
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: Any = None
@@ -58,18 +60,11 @@ class PriorityQueue:
         return await self._on_main(self._snapshot())
 
     @ray.method(concurrency_group="control")
-    async def configure(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
-        await self._on_main(self._configure(policy, bounds))
-
-    @ray.method(concurrency_group="control")
     async def retire(self) -> None:
         await self._on_main(self._retire())
 
     async def _snapshot(self) -> QueueSnapshot:
         return self._state.dispatcher.snapshot(time.time())
-
-    async def _configure(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
-        self._state.dispatcher.reconfigure(policy, bounds)
 
     async def _retire(self) -> None:
         self._state.retire()
@@ -88,7 +83,7 @@ class PriorityQueue:
             context.app_name,
             context.deployment,
             lambda running: self._state.follow(running, time.time()),
-            client_id=f"{type(self).__name__}:{ray.get_runtime_context().get_actor_id()}",
+            client_id=f"{type(self).__name__}:{self._state.identity.actor_id}",
         )
         self._tasks.append(asyncio.create_task(self._tick_forever()))
         self._tasks.append(asyncio.create_task(self._retire_older(context.app_name, context.deployment)))
@@ -100,12 +95,10 @@ class PriorityQueue:
 
     async def _retire_older(self, app_name: str, deployment_name: str) -> None:
         handles = await asyncio.to_thread(queue_handles, app_name, deployment_name)
-        me = ray.get_runtime_context().get_actor_id()
         for name, handle in handles.items():
-            if handle._actor_id.hex() != me:
-                await self._retire_one(name, handle)
+            await self._retire_if_older(name, handle)
 
-    async def _retire_one(self, name: str, handle: Any) -> None:
+    async def _retire_if_older(self, name: str, handle: Any) -> None:
         try:
             identity: QueueIdentity = await handle.identity.remote()
             if identity.started_s < self._state.identity.started_s:

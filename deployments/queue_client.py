@@ -1,4 +1,4 @@
-"""A process's line to one queue actor: batches what it says, hands out what it hears, finds the queue again when it dies.
+"""A process's line to one queue actor: batches what it says, hands out what it hears, finds the next when it dies.
 
 Routers and replicas share it. Everything runs on the event loop that `run` was started on; `tell` may be called from
 any thread. Knows nothing of Serve's router or of the engine.
@@ -82,7 +82,7 @@ class QueueClient:
             del self._waiting[ticket.lease_id]
 
     def tell(self, message: QueueMessage) -> None:
-        """Send without waiting, in order; from any thread. Dropped if `run` has not started: there is nothing to undo."""
+        """Send without waiting, in order, from any thread. Dropped before `run` has started: nothing is there to undo."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._say, message)
 
@@ -128,13 +128,21 @@ class QueueClient:
             logger.warning("The priority queue is gone; looking for the next one.")
 
     async def _speak(self) -> None:
-        assert self._queue is not None
         while True:
             await self._wake.wait()
             self._wake.clear()
             batch, self._outbox = self._outbox, []
             if batch:
-                self._hear(await self._queue.submit(self.owner, batch, self._num_seen))
+                self._hear(await self._submit(batch))
+
+    async def _submit(self, batch: list[QueueMessage]) -> Delivery:
+        """Send a batch; one that may not have arrived is kept, because saying it twice does no harm."""
+        assert self._queue is not None
+        try:
+            return await self._queue.submit(self.owner, batch, self._num_seen)
+        except BaseException:
+            self._outbox = [*batch, *self._outbox]
+            raise
 
     async def _listen(self) -> None:
         assert self._queue is not None

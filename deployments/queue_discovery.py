@@ -35,7 +35,7 @@ def queue_handles(app_name: str, deployment_name: str) -> dict[str, Any]:
 
 
 def find_queue(app_name: str, deployment_name: str) -> Any | None:
-    """The queue in charge: of those that are not retired, the one that started last. Blocks for at most some seconds."""
+    """The queue in charge: of those not retired, the one that started last. Blocks for `IDENTITY_TIMEOUT_S` at most."""
     handles = list(queue_handles(app_name, deployment_name).values())
     if len(handles) <= 1:
         return handles[0] if handles else None

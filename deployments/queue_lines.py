@@ -8,9 +8,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.queue_client import QueueActorHandle, QueueClient
+from deployments.queue_client import QueueClient
 from deployments.queue_discovery import find_queue
-from deployments.queue_messages import Delivery, QueueMessage
+from deployments.queue_messages import Configure, Delivery, QueueMessage
+from scheduling.snapshot import QueueSnapshot
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
@@ -29,8 +30,12 @@ class RayQueue:
         delivery: Delivery = await self.actor.poll.remote(owner, num_seen)
         return delivery
 
+    async def snapshot(self) -> QueueSnapshot:
+        snapshot: QueueSnapshot = await self.actor.snapshot.remote()
+        return snapshot
 
-async def find_ray_queue(app_name: str, deployment_name: str) -> QueueActorHandle | None:
+
+async def find_ray_queue(app_name: str, deployment_name: str) -> RayQueue | None:
     """The queue in charge of a model, looked up off the event loop."""
     actor = await asyncio.to_thread(find_queue, app_name, deployment_name)
     return None if actor is None else RayQueue(actor)
@@ -40,10 +45,18 @@ async def find_ray_queue(app_name: str, deployment_name: str) -> QueueActorHandl
 class _Line:
     client: QueueClient
     task: asyncio.Task[None]
-    loop: asyncio.AbstractEventLoop
 
 
 _lines: dict[tuple[str, str], _Line] = {}
+_settings: dict[tuple[str, str], Configure] = {}
+
+
+def configure_queue(app_name: str, deployment_name: str, settings: Configure) -> None:
+    """What this process wants the queue to go by: said to it now, and first thing to every queue that comes after."""
+    key = (app_name, deployment_name)
+    _settings[key] = settings
+    if key in _lines:
+        _lines[key].client.tell(settings)
 
 
 def queue_line(app_name: str, deployment_name: str) -> QueueClient:
@@ -51,13 +64,13 @@ def queue_line(app_name: str, deployment_name: str) -> QueueClient:
     key = (app_name, deployment_name)
     line = _lines.get(key)
     if line is None or line.task.done():
-        client = QueueClient(_PROCESS, lambda: find_ray_queue(app_name, deployment_name))
-        loop = asyncio.get_running_loop()
-        line = _lines[key] = _Line(client, loop.create_task(client.run(), name=f"queue-line-{deployment_name}"), loop)
+        client = QueueClient(
+            _PROCESS, lambda: find_ray_queue(app_name, deployment_name), lambda: _greeting(app_name, deployment_name)
+        )
+        line = _lines[key] = _Line(client, asyncio.create_task(client.run(), name=f"queue-line-{deployment_name}"))
     return line.client
 
 
-def known_line(app_name: str, deployment_name: str) -> QueueClient | None:
-    """The line if a router of this process has opened one; for telling the queue things from any thread."""
-    line = _lines.get((app_name, deployment_name))
-    return None if line is None else line.client
+def _greeting(app_name: str, deployment_name: str) -> list[QueueMessage]:
+    settings = _settings.get((app_name, deployment_name))
+    return [] if settings is None else [settings]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scheduling.dispatcher import ReplicaState
+from scheduling.admission import AdmissionBounds
 from scheduling.errors import SchedulingError
+from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
+from scheduling.score import ScorePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class SendFailed:
-    """The replica refused the lease, or was gone: release the lease and grant that replica nothing until it registers."""
+    """The replica refused the lease, or was gone: end the lease, and grant it nothing until it registers."""
 
     lease_id: str
     replica_id: str
@@ -54,7 +56,15 @@ class Register:
     holding: tuple[str, ...] = ()
 
 
-QueueMessage = Enqueue | Cancel | Release | SendFailed | Claim | Register
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """The weights and bounds that an ingress was given. New weights begin a new epoch; the same again change nothing."""
+
+    policy: ScorePolicy
+    bounds: AdmissionBounds
+
+
+QueueMessage = Enqueue | Cancel | Release | SendFailed | Claim | Register | Configure
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ QueueAnswer = Granted | Refused | Retired
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Answers for one owner, numbered `first`, `first + 1`, ...; kept by the queue until a later call acknowledges them."""
+    """Answers for one owner, numbered `first`, `first + 1`, ...; the queue keeps them until they are acknowledged."""
 
     first: int = 0
     answers: tuple[QueueAnswer, ...] = ()
@@ -92,6 +102,7 @@ class Delivery:
 class QueueIdentity:
     """Which queue actor this is. Of several alive at once the latest start is the queue."""
 
+    actor_id: str
     started_s: float
     retired: bool
 

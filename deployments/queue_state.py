@@ -6,6 +6,7 @@ Everything runs on one event loop, and no method but `poll` awaits, so no state 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -13,6 +14,7 @@ from typing import assert_never
 from deployments.queue_messages import (
     Cancel,
     Claim,
+    Configure,
     Delivery,
     Enqueue,
     Granted,
@@ -46,9 +48,9 @@ class _Owner:
 class QueueState:
     """Messages and time in, deliveries out."""
 
-    def __init__(self, dispatcher: Dispatcher, started_s: float) -> None:
+    def __init__(self, dispatcher: Dispatcher, identity: QueueIdentity) -> None:
         self.dispatcher = dispatcher
-        self.identity = QueueIdentity(started_s, retired=False)
+        self.identity = identity
         self._owners: dict[str, _Owner] = {}
         self._registered: dict[str, Register] = {}
         self._owner_of_replica: dict[str, str] = {}
@@ -72,10 +74,8 @@ class QueueState:
             state.mailbox.post(Retired())
         if not state.mailbox.answers:
             state.posted.clear()
-            try:
+            with contextlib.suppress(TimeoutError):  # an empty delivery is the answer then
                 await asyncio.wait_for(state.posted.wait(), POLL_S)
-            except TimeoutError:
-                pass  # an empty delivery is the answer
         return state.mailbox.delivery()
 
     def tick(self, now_s: float) -> None:
@@ -119,6 +119,8 @@ class QueueState:
                 self._owner_of_replica[owner] = state.replica_id
                 if self._running is None or state.replica_id in self._running:
                     self._admit(message)
+            case Configure(policy, bounds):
+                self.dispatcher.reconfigure(policy, bounds)
             case _:
                 assert_never(message)
 

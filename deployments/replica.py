@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from engine.config import EngineConfig
 from engine.protocol import EngineCapacity, EngineStats
 from engine.rank import Rank
 from engine.wire import ReplicaChannel
-from scheduling.dispatcher import ReplicaState
+from scheduling.replicas import ReplicaState
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,6 +49,7 @@ class ModelReplica:
     async def __init__(self, config: EngineConfig, resources: ReplicaResources) -> None:  # type: ignore[misc]
         context = serve.get_replica_context()
         self._replica_id: str = context.replica_tag
+        self._started_ms = time.time_ns() // 1_000_000
         self._group = _rank_group(config, resources)
         self._capacity: EngineCapacity = await self._group.load(config)
         logger.info("Loaded %s: parameter bytes by rank %s", config.model_name, self._capacity.model_bytes)
@@ -119,7 +121,7 @@ class ModelReplica:
             max_num_seqs=capacity.max_num_seqs,
             kv_tokens=capacity.num_blocks * capacity.block_size,
             max_model_len=capacity.max_model_len,
-            incarnation=os.getpid(),
+            incarnation=self._started_ms,
         )
         return Register(state, self._link.lease_ids)
 

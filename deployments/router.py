@@ -61,7 +61,7 @@ class PriorityRouter(RequestRouter):
             return None
 
     def _give_back(self, pending_request: PendingRequest) -> None:
-        """The replica did not take the call: the lease ends, the replica is suspect, and a new attempt gets a new id."""
+        """The replica did not take the call: the lease ends, the replica is suspect, the next attempt gets a new id."""
         call: GenerateCall = pending_request.args[0]
         if call.grant is not None:
             line = queue_line(self._deployment_id.app_name, self._deployment_id.name)

@@ -33,7 +33,12 @@ class ToyRank:
         if self._fails_to_load and self._rank == 1:
             raise RuntimeError("rank 1 cannot load")
         gpus = ray.get_gpu_ids()
-        return {"pid": os.getpid(), "address": (master_addr, master_port), "gpus": gpus, "env": os.environ["LOCAL_RANK"]}
+        return {
+            "pid": os.getpid(),
+            "address": (master_addr, master_port),
+            "gpus": gpus,
+            "env": os.environ["LOCAL_RANK"],
+        }
 
     def run(self, socket_path: str) -> None:
         if socket_path == "return at once":
