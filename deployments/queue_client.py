@@ -82,7 +82,7 @@ class QueueClient:
             del self._waiting[ticket.lease_id]
 
     def tell(self, message: QueueMessage) -> None:
-        """Send without waiting, in order, from any thread. Dropped before `run` has started: nothing is there to undo."""
+        """Send without waiting, in order, from any thread. Dropped before `run` starts: nothing is there to undo."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._say, message)
 

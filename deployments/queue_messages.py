@@ -58,7 +58,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The weights and bounds that an ingress was given. New weights begin a new epoch; the same again change nothing."""
+    """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing."""
 
     policy: ScorePolicy
     bounds: AdmissionBounds
