@@ -75,23 +75,21 @@ class Admission:
     def observe(self, busy_s: float, num_released: int) -> None:
         self._rate.observe(busy_s, num_released)
 
-    def has_room(self, backlog: Backlog, num_tokens: int) -> bool:
-        """Whether one more request of `num_tokens` may wait beside the backlog."""
-        return self._has_place(backlog) and self._has_token_room(backlog, num_tokens)
+    def is_exceeded_by(self, backlog: Backlog) -> bool:
+        """Whether more waits than may."""
+        return backlog.num_waiting > self.bounds.max_waiting or self._has_too_many_tokens(backlog)
 
     def refusal(self, backlog: Backlog, now_s: float) -> QueueFull:
         """The error for a request that finds `backlog` in its way. Books its return, so make one per refusal."""
         retry_after_s = self._book_return(now_s)
-        if self._has_place(backlog) and self.bounds.max_waiting_tokens is not None:
-            return QueueTokensFull(backlog.num_tokens, self.bounds.max_waiting_tokens, retry_after_s)
+        limit = self.bounds.max_waiting_tokens
+        if backlog.num_waiting < self.bounds.max_waiting and limit is not None:
+            return QueueTokensFull(backlog.num_tokens, limit, retry_after_s)
         return QueueFull(backlog.num_waiting, self.bounds.max_waiting, retry_after_s)
 
-    def _has_place(self, backlog: Backlog) -> bool:
-        return backlog.num_waiting < self.bounds.max_waiting
-
-    def _has_token_room(self, backlog: Backlog, num_tokens: int) -> bool:
+    def _has_too_many_tokens(self, backlog: Backlog) -> bool:
         limit = self.bounds.max_waiting_tokens
-        return limit is None or backlog.num_waiting == 0 or backlog.num_tokens + num_tokens <= limit
+        return limit is not None and backlog.num_tokens > limit and backlog.num_waiting > 1
 
     def _book_return(self, now_s: float) -> float:
         """Each refused client is given a release of its own: a herd told the same second would be refused again."""

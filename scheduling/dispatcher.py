@@ -14,6 +14,7 @@ from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, LeaseEnded, Ne
 from scheduling.events import Expired, Shed
 from scheduling.lazy_heap import LazyHeap
 from scheduling.leases import EndedLeases, Lease, LeaseStatus, LeaseTable
+from scheduling.overtaking import OvertakingMonitor
 from scheduling.queue import QueuedTicket, WaitingQueue
 from scheduling.replicas import Fleet, ReplicaState
 from scheduling.request import Grant, Ticket
@@ -37,6 +38,7 @@ class Dispatcher:
     def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds, *, claim_timeout_s: float = 1.0) -> None:
         self._queue = WaitingQueue(policy)
         self._admission = Admission(bounds)
+        self._overtaking = OvertakingMonitor()
         self._claim_timeout_s = claim_timeout_s
         self._fleet = Fleet()
         self._leases = LeaseTable(self._fleet)
@@ -47,8 +49,6 @@ class Dispatcher:
         self._undelivered: dict[str, tuple[str, Grant]] = {}
         self._now_s: float | None = None
         self._num_released = 0
-
-    # What it shows.
 
     @property
     def policy(self) -> ScorePolicy:
@@ -66,9 +66,10 @@ class Dispatcher:
     def num_running(self) -> int:
         return len(self._leases)
 
-    def waiting_stamps(self) -> Iterator[Stamp]:
-        """The stamps of all who wait, in no useful order."""
-        return (queued.stamp for queued in self._queue.unordered())
+    @property
+    def overtaking(self) -> OvertakingMonitor:
+        """What the check of every grant against all who waited has found so far."""
+        return self._overtaking
 
     def next_due_s(self) -> float | None:
         """When `expire` will next have something to do, if no event comes before."""
@@ -82,8 +83,6 @@ class Dispatcher:
         """What owners must be told since the last call."""
         events, self._events = self._events, []
         return events
-
-    # What operators and replicas say.
 
     def reconfigure(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
         """Takes new bounds at once, and new weights as a new epoch; the epoch of `policy` itself is not read."""
@@ -128,8 +127,6 @@ class Dispatcher:
         self._take_lease(lease_id)
         self._leases.hold(Lease(lease_id, replica_id, LeaseStatus.CLAIMED, queued))
 
-    # What owners say.
-
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
 
@@ -149,9 +146,10 @@ class Dispatcher:
             raise LeaseEnded(ticket.lease_id)
         newcomer = self._queue.new_entry(ticket, self._stamp(ticket, now_s), owner)
         self._refuse_hopeless(newcomer, now_s)
-        if ticket.stamp is None:
-            self._make_room(newcomer, now_s)
         self._wait(newcomer)
+        if ticket.stamp is None and self._admission.is_exceeded_by(self._queue.backlog()):
+            self._grant_heads(now_s)  # nobody gives way to an idle slot
+            self._make_room(newcomer, now_s)
         return newcomer.stamp
 
     def cancel(self, lease_id: str) -> None:
@@ -168,24 +166,18 @@ class Dispatcher:
             self._take_waiting(queued.lease_id)
         self._end_all(self._leases.of(owner))
 
-    # What time brings.
-
     def dispatch(self, now_s: float) -> list[tuple[str, Grant]]:
         """Grants leases in key order for as long as the head fits; returns (owner, grant) pairs in that order.
 
         Heads that have expired or can never fit are given up on the way, as events.
         """
-        now_s = self._advance(now_s)
-        self._events += self._sweep(now_s)
-        self._grant_heads(now_s)
+        self._grant_heads(self._advance(now_s))
         grants, self._undelivered = list(self._undelivered.values()), {}
         return grants
 
     def expire(self, now_s: float) -> list[Expired]:
         """Takes unclaimed grants back into the heap, and gives up those whose deadline has passed."""
         return self._sweep(self._advance(now_s))
-
-    # How it does it.
 
     def _advance(self, now_s: float, at_least_s: float | None = None) -> float:
         """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue."""
@@ -224,33 +216,40 @@ class Dispatcher:
         return NeverFits(needed, largest) if largest is not None and needed > largest else None
 
     def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
-        """Nobody is refused or shed for want of room while others wait who could run at once: they are granted first."""
-        if not self._admission.has_room(self._queue.backlog(), newcomer.ticket.num_tokens):
-            self._grant_heads(now_s)
-        backlog = self._queue.backlog()
+        """Sheds lower keys, or refuses the newcomer; nothing to do when it has been granted meanwhile."""
+        if newcomer.lease_id not in self._queue:
+            return
         victims = shed_below(newcomer, self._queue, self._admission)
         if victims is None:
-            raise self._admission.refusal(backlog, now_s)
+            self._take_waiting(newcomer.lease_id)
+            raise self._admission.refusal(self._queue.backlog(), now_s)
         for victim in victims:
-            self._end(victim.lease_id)
-            error = self._admission.refusal(backlog, now_s)
+            error = self._admission.refusal(self._queue.backlog(), now_s)
             self._events.append(Shed(victim.owner, victim.lease_id, victim.ticket.request_id, error))
+            self._end(victim.lease_id)
 
     def _grant_heads(self, now_s: float) -> None:
+        self._events += self._sweep(now_s)
+        grants = []
         while (head := self._queue.peek()) is not None:
             if (hopeless := self._never_fits(head)) is not None:
                 self._events.append(self._give_up(head, hopeless))
             elif (replica_id := self._fleet.best_for(head.ticket.num_tokens)) is not None:
-                self._grant(head, replica_id, now_s)
+                grants.append(self._grant(head, replica_id, now_s))
             else:
-                return
+                break
+        self._overtaking.observe(grants, self._waiting_stamps())
 
-    def _grant(self, head: QueuedTicket, replica_id: str, now_s: float) -> None:
+    def _grant(self, head: QueuedTicket, replica_id: str, now_s: float) -> Grant:
         self._take_waiting(head.lease_id)
         self._leases.hold(Lease(head.lease_id, replica_id, LeaseStatus.GRANTED, head))
         self._claims_due.push(head.lease_id, (now_s + self._claim_timeout_s,))
         grant = Grant(head.lease_id, replica_id, head.stamp, self.policy, now_s)
         self._undelivered[head.lease_id] = (head.owner, grant)
+        return grant
+
+    def _waiting_stamps(self) -> Iterator[Stamp]:
+        return (queued.stamp for queued in self._queue.unordered())
 
     def _sweep(self, now_s: float) -> list[Expired]:
         for lease_id in self._claims_due.pop_up_to((now_s,)):

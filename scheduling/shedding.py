@@ -7,15 +7,15 @@ from scheduling.queue import QueuedTicket, WaitingQueue
 
 
 def shed_below(newcomer: QueuedTicket, queue: WaitingQueue, admission: Admission) -> list[QueuedTicket] | None:
-    """Takes the lowest keys out of the queue until the newcomer may wait, and returns them, the lowest first.
+    """Takes the lowest keys out of the queue until the rest, the newcomer among them, may wait; returns them.
 
-    None when giving way would not be enough, and then everyone keeps their place. Only work below standard priority
-    gives way, and only to a higher key.
+    None when the newcomer would have to give way itself, and then everyone is where they were. Only work below
+    standard priority gives way, and only to a higher key.
     """
     victims: list[QueuedTicket] = []
-    while not admission.has_room(queue.backlog(), newcomer.ticket.num_tokens):
+    while admission.is_exceeded_by(queue.backlog()):
         lowest = queue.lowest()
-        if lowest is None or queue.position(lowest) < queue.position(newcomer):
+        if lowest is None or queue.position(lowest) <= queue.position(newcomer):
             for spared in victims:
                 queue.restore(spared)
             return None
