@@ -3,38 +3,62 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull
 
 
-class ReplicaFailed(Exception):
+@dataclass(eq=False)
+class ServingError(Exception):
+    """The root of what serving adds to scheduling's refusals; like those, it crosses process borders by pickle."""
+
+    def __reduce__(self) -> tuple[type[ServingError], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, fact.name) for fact in fields(self))
+
+
+@dataclass(eq=False)
+class ReplicaFailed(ServingError):
     """The replica, or the way to it, broke before the answer was complete. Caught by whoever may lease again."""
 
-    def __init__(self, replica_id: str, reason: str) -> None:
-        super().__init__(f"replica {replica_id} failed: {reason}")
-        self.replica_id = replica_id
-        self.reason = reason
+    replica_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"replica {self.replica_id} failed: {self.reason}"
 
 
-class ModelUnavailable(Exception):
+@dataclass(eq=False)
+class ModelUnavailable(ServingError):
     """No replica of the model can come. Caught by the ingress."""
 
-    def __init__(self, model: str, reason: str, retry_after_s: float = 5.0) -> None:
-        super().__init__(f"model {model!r} is unavailable: {reason}")
-        self.retry_after_s = retry_after_s
+    model: str
+    reason: str
+    retry_after_s: float = 5.0
+
+    def __str__(self) -> str:
+        return f"model {self.model!r} is unavailable: {self.reason}"
 
 
-class GenerationFailed(Exception):
+@dataclass(eq=False)
+class GenerationFailed(ServingError):
     """The engine gave up on this one sequence, e.g. for NaN in its logits. Caught by the ingress; a retry is no use."""
 
+    reason: str
 
-class PoolFull(Exception):
-    """The pre- or postprocessing pool holds as much work as it may. Caught by the ingress."""
+    def __str__(self) -> str:
+        return f"the answer could not be generated: {self.reason}"
 
-    def __init__(self, max_pending: int, retry_after_s: float = 1.0) -> None:
-        super().__init__(f"{max_pending} prompts already wait to be tokenised")
-        self.retry_after_s = retry_after_s
+
+@dataclass(eq=False)
+class PoolFull(ServingError):
+    """The preprocessing pool holds as much work as it may. Caught by the ingress."""
+
+    max_pending: int
+    retry_after_s: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.max_pending} prompts already wait to be tokenised"
 
 
 class ClientDisconnected(Exception):

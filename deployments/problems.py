@@ -27,7 +27,15 @@ _EXPECTED = {
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
-_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+_BOUNDS = {
+    "ge": "at least {:g}",
+    "gt": "more than {:g}",
+    "le": "at most {:g}",
+    "lt": "less than {:g}",
+    "min_length": "at least {:g} of them",
+    "max_length": "at most {:g} of them",
+    "pattern": "text that matches {}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,11 @@ def _problem(details: ErrorDetails, model: type[BaseModel], prefix: str) -> Prob
 
 def _expected(details: ErrorDetails) -> str:
     context: dict[str, Any] = details.get("ctx", {})
+    if details["type"] == "string_too_short":
+        return "some text"
     for bound, words in _BOUNDS.items():
         if bound in context:
-            return f"{words} {context[bound]:g}"
+            return words.format(context[bound])
     if details["type"] == "literal_error":
         return f"one of {context['expected']}"
     if details["type"] == "value_error":
@@ -105,21 +115,21 @@ def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]
     annotation: Any = model
     for step in location:
         annotation = _below(annotation, step)
-    found = _model_in(annotation)
+    found = model_in(annotation)
     return [] if found is None else [field.alias or name for name, field in found.model_fields.items()]
 
 
 def _below(annotation: Any, step: int | str) -> Any:
-    found = _model_in(annotation)
+    found = model_in(annotation)
     if found is not None and isinstance(step, str) and step in found.model_fields:
         return found.model_fields[step].annotation
     return annotation
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The first pydantic model named in a type such as `dict[str, Model]` or `list[Model] | None`."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
     if get_origin(annotation) in (Union, types.UnionType) or get_args(annotation):
-        return next((found for arg in get_args(annotation) if (found := _model_in(arg)) is not None), None)
+        return next((found for arg in get_args(annotation) if (found := model_in(arg)) is not None), None)
     return None
