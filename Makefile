@@ -1,0 +1,36 @@
+# Every target does its own set-up, so each works as the first command in a fresh clone.
+PYTHON ?= python3
+CONFIG ?= serve_config.yaml
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Make .venv, fetch the model, compile the shared-memory operation; seconds when all is there
+	@$(BIN)/python -m fastserve.embedded_model
+	@$(BIN)/python -m fastserve.shm_op
+
+serve: install ## Serve CONFIG (serve_config.yaml) on http://127.0.0.1:8000; Ctrl-C ends it
+	@exec $(BIN)/fastserve serve $(CONFIG)
+
+test: install ## Run all tests
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## Formatting, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) fastserve/prerequisites.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[dev]'
+	@touch $@
