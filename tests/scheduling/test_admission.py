@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,9 @@ from scheduling.errors import QueueFull, QueueTokensFull
 from scheduling.queue import Backlog
 
 
-def make_admission(releases_per_s: float | None = None, **bounds: float) -> Admission:
+def make_admission(releases_per_s: float | None = None, **bounds: Any) -> Admission:
     """An admission that has watched a minute of steady releases."""
-    admission = Admission(AdmissionBounds(**bounds))  # type: ignore[arg-type]
+    admission = Admission(AdmissionBounds(**bounds))
     if releases_per_s is not None:
         for _ in range(int(60 * releases_per_s)):
             admission.observe(1 / releases_per_s, 1)
@@ -22,15 +23,17 @@ def make_admission(releases_per_s: float | None = None, **bounds: float) -> Admi
 
 @pytest.mark.parametrize("name", ["max_waiting", "max_waiting_tokens"])
 def test_a_bound_below_one_is_refused_by_name(name: str) -> None:
+    bad: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
-        AdmissionBounds(**{name: 0})
+        AdmissionBounds(**bad)
 
 
 @pytest.mark.parametrize("name", ["default_retry_after_s", "max_retry_after_s"])
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_a_senseless_time_is_refused_by_name(name: str, value: float) -> None:
+    bad: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"{name}: expected a finite number of seconds above 0"):
-        AdmissionBounds(**{name: value})
+        AdmissionBounds(**bad)
 
 
 def test_as_many_may_wait_as_the_bound_says() -> None:

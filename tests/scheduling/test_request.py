@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from typing import Any
 
 import pytest
 
@@ -18,15 +19,17 @@ def test_a_ticket_needs_room_for_its_prompt_and_its_longest_output() -> None:
 
 @pytest.mark.parametrize("name", ["num_prompt_tokens", "max_output_tokens"])
 def test_a_negative_count_is_refused_by_name(name: str) -> None:
+    bad: dict[str, Any] = {name: -1}
     with pytest.raises(ValueError, match=f"{name}: expected at least 0, got -1"):
-        make_ticket(**{name: -1})
+        make_ticket(**bad)
 
 
 @pytest.mark.parametrize("name", ["priority", "deadline_s"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_without_an_order_is_refused_by_name(name: str, value: float) -> None:
+    bad: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"{name}: expected a finite number"):
-        make_ticket(**{name: value})
+        make_ticket(**bad)
 
 
 def test_queue_time_runs_from_arrival_to_grant() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -68,8 +69,9 @@ def test_among_equals_the_earlier_never_has_the_lower_key(
 @pytest.mark.parametrize("name", ["alpha", "beta"])
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_a_senseless_weight_is_refused_by_name(name: str, value: float) -> None:
+    bad: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"{name}: expected"):
-        ScorePolicy(**{name: value})
+        ScorePolicy(**bad)
 
 
 def test_both_weights_zero_is_refused() -> None:
@@ -79,8 +81,9 @@ def test_both_weights_zero_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["priority", "arrival_s", "penalty_s"])
 def test_a_stamp_that_would_have_no_place_is_refused(name: str) -> None:
+    bad: dict[str, Any] = {"priority": 0, "arrival_s": 0, name: math.nan}
     with pytest.raises(ValueError, match=f"{name}: expected a finite number, got nan"):
-        Stamp(**{"priority": 0, "arrival_s": 0, name: math.nan})
+        Stamp(**bad)
 
 
 def test_a_negative_penalty_is_refused() -> None:
