@@ -1,0 +1,136 @@
+"""Owns the way between text and token ids for one checkpoint, its chat template included. Knows nothing of weights.
+
+Threads may share it: encoding and decoding keep no state.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jinja2 import TemplateError
+from tokenizers import Tokenizer as RustTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from engine.detokenizer import IncrementalDetokenizer
+from engine.token_bytes import TokenBytes, UnsupportedTokenizer
+
+# Stand where a message had a control token's text while the template is rendered; its own ones are replaced as well.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+class TemplateRefused(ValueError):
+    """The checkpoint's chat template does not take these messages. The ingress tells the client why."""
+
+
+class Tokenizer:
+    """A checkpoint's own tokenizer and chat template.
+
+    In messages, text that looks like a control token (`<|im_end|>`) is only text: a client cannot end its own turn or
+    begin another's. In `encode` it is the control token, because raw prompts bring their own template.
+    """
+
+    def __init__(self, checkpoint_tokenizer: PreTrainedTokenizerFast, eos_token_ids: Sequence[int] = ()) -> None:
+        self._template = checkpoint_tokenizer
+        self._rust = _private_copy(checkpoint_tokenizer.backend_tokenizer)
+        self._plain = _private_copy(checkpoint_tokenizer.backend_tokenizer)
+        self._plain.encode_special_tokens = True
+        self._table = TokenBytes(self._rust)
+        self._eos_token_ids = tuple(eos_token_ids)
+        special = [self._table[token_id].decode() for token_id in self._table.special_ids]
+        self._guarded = re.compile("|".join(map(re.escape, [*sorted(special, key=len, reverse=True), _OPEN, _CLOSE])))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """Read a checkpoint's folder; nothing is fetched and no code of the checkpoint runs.
+
+        Raises:
+            UnsupportedTokenizer: there is no fast tokenizer, or not one whose tokens stand for bytes.
+        """
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        if not isinstance(loaded, PreTrainedTokenizerFast):
+            raise UnsupportedTokenizer(f"{folder}: expected a tokenizer.json, got a {type(loaded).__name__}")
+        own = [] if loaded.eos_token_id is None else [loaded.eos_token_id]
+        return cls(loaded, sorted({*own, *_configured_ends(Path(folder))}))
+
+    @property
+    def vocab_size(self) -> int:
+        return self._table.vocab_size
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """What ends an answer by the word of the tokenizer, the configuration or the generation settings."""
+        return self._eos_token_ids
+
+    def encode(self, text: str) -> list[int]:
+        """A raw prompt's tokens, with those that the checkpoint puts around any text (such as a first `<s>`)."""
+        return list(self._rust.encode(text).ids)
+
+    def render_chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """The prompt that the checkpoint's template makes of these messages.
+
+        Raises:
+            TemplateRefused: it takes no such conversation, or there is no template.
+        """
+        if not self._template.chat_template:
+            raise TemplateRefused("this model has no chat template; send a prompt instead of messages")
+        try:
+            rendered = self._template.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as refusal:
+            raise TemplateRefused(f"the model's chat template refuses the messages: {refusal}") from refusal
+        return str(rendered)
+
+    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """The tokens of the rendered messages, with the assistant's turn opened. Raises TemplateRefused."""
+        lookalikes: list[str] = []
+        guarded = [self._guard(message, lookalikes) for message in messages]
+        rendered = self.render_chat(guarded)
+        return [token_id for part in self._parts(rendered, lookalikes) for token_id in part]
+
+    def detokenizer(self, prompt_token_ids: Sequence[int] = ()) -> IncrementalDetokenizer:
+        """For the answer to this prompt."""
+        return IncrementalDetokenizer(self._table, prompt_token_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token stands for; a control token stands for its name."""
+        return self._table[token_id]
+
+    def _guard(self, message: dict[str, str], lookalikes: list[str]) -> dict[str, str]:
+        """The message with a mark in place of each text that looks like a control token."""
+
+        def mark(found: re.Match[str]) -> str:
+            lookalikes.append(found[0])
+            return f"{_OPEN}{len(lookalikes) - 1}{_CLOSE}"
+
+        return {name: self._guarded.sub(mark, text) for name, text in message.items()}
+
+    def _parts(self, rendered: str, lookalikes: list[str]) -> Iterator[list[int]]:
+        """Token ids of the text between marks, and of what the marks stand for, as plain text."""
+        for index, part in enumerate(_MARK.split(rendered)):
+            if index % 2:
+                yield self._plain.encode(lookalikes[int(part)], add_special_tokens=False).ids
+            elif part:
+                yield self._rust.encode(part, add_special_tokens=False).ids
+
+
+def _private_copy(tokenizer: RustTokenizer) -> RustTokenizer:
+    """One that nobody else configures, and that neither cuts nor pads."""
+    copied = RustTokenizer.from_str(tokenizer.to_str())
+    copied.no_truncation()
+    copied.no_padding()
+    return copied
+
+
+def _configured_ends(folder: Path) -> Iterator[int]:
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        found = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+        if isinstance(found, int):
+            yield found
+        elif found is not None:
+            yield from found
