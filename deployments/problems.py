@@ -1,4 +1,4 @@
-"""Owns the words for what pydantic found wrong: which key, which value, what was expected. Knows no file and no HTTP."""
+"""Owns the words for what pydantic found wrong: which key, which value, what was expected. Knows no file, no HTTP."""
 
 from __future__ import annotations
 

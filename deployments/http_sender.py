@@ -1,0 +1,65 @@
+"""Owns writing one HTTP response: a JSON body, or server-sent events. Knows nothing of what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.types import Message, Send
+
+from deployments.errors import ApiError, ClientDisconnected
+
+DONE = b"data: [DONE]\n\n"
+JSON_TYPE = "application/json"
+EVENT_STREAM_TYPE = "text/event-stream; charset=utf-8"
+
+
+class HttpSender:
+    """`has_started` tells whether the status is out: from then on an error can only be an event.
+
+    Raises:
+        ClientDisconnected: from every method, when the connection is gone.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_started = False
+
+    async def json(self, body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        await self._start(status, JSON_TYPE, headers or {})
+        await self._body(orjson.dumps(body), more=False)
+
+    async def open_events(self, headers: Mapping[str, str]) -> None:
+        await self._start(200, EVENT_STREAM_TYPE, {**headers, "cache-control": "no-cache"})
+
+    async def events(self, documents: list[dict[str, Any]]) -> None:
+        """All documents in one write."""
+        if documents:
+            await self._body(b"".join(b"data: " + orjson.dumps(one) + b"\n\n" for one in documents), more=True)
+
+    async def close_events(self) -> None:
+        await self._body(DONE, more=False)
+
+    async def error(self, error: ApiError) -> None:
+        """The error as a response of its own or, once the answer has begun, as the event that ends it."""
+        if not self.has_started:
+            await self.json(error.body(), error.status, error.headers())
+            return
+        await self.events([error.body()])
+        await self._body(b"", more=False)
+
+    async def _start(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+        self.has_started = True
+        pairs = {"content-type": content_type, **headers}
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs.items()]
+        await self._put({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        await self._put({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _put(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            raise ClientDisconnected from None

@@ -1,0 +1,71 @@
+"""Owns what the ingress knows of one model: its handle, its tokenizer, its limits. Knows no Ray and loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from deployments.generate_call import ModelHandle
+
+
+class Detokenizer(Protocol):
+    """Token ids in, text out: never half a character. `finish` gives what is left."""
+
+    def push(self, token_ids: Sequence[int]) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back. `engine.tokenizer` implements it for a checkpoint; tests spell words instead.
+
+    encode_chat: renders the chat template, opens the assistant's turn and tokenises.
+    token_bytes: what one token stands for; a token may be a part of a character.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]: ...
+
+    def detokenizer(self, prompt_token_ids: Sequence[int] = ()) -> Detokenizer: ...
+
+    def token_bytes(self, token_id: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What `/v1/models` shows. created_s: Unix seconds. max_model_len: the checkpoint's own context, in tokens."""
+
+    name: str
+    created_s: int
+    max_model_len: int
+    owned_by: str = "fastserve"
+
+    def to_json(self) -> dict[str, object]:
+        shown = {"id": self.name, "object": "model", "created": self.created_s, "owned_by": self.owned_by}
+        return {**shown, "max_model_len": self.max_model_len}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelService:
+    """One served model, as the ingress uses it."""
+
+    handle: ModelHandle
+    tokenizer: Tokenizer
+    card: ModelCard
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and answer: what the replicas offer, else what the checkpoint allows."""
+        return self.handle.max_model_len or self.card.max_model_len
