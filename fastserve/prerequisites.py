@@ -1,6 +1,7 @@
-"""Says, one line each, what this machine lacks and the command that mends it. Run by path, before anything is installed.
+"""Says, one line each, what this machine lacks and the command that mends it. Knows nothing of what gets installed.
 
-A missing compiler is not looked for here: `shm_op` says so when it would need one. Standard library only, in a syntax that old Pythons can read, so that an old Python can say that it is too old.
+Run by path, before anything is installed: standard library only, in a syntax that old Pythons can read, so that an old
+Python can say that it is too old. A missing compiler is not looked for here: `shm_op` says so when it would need one.
 """
 
 from __future__ import annotations

