@@ -55,9 +55,9 @@ def resolve(source: str) -> Path:
     if source.startswith(EMBEDDED_PREFIX):
         return _embedded(source.removeprefix(EMBEDDED_PREFIX))
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        _check_links(folder)
-        return _checked(folder)
+    if source and folder.is_dir():
+        _check_links(_checked(folder))
+        return folder
     if _HUB_ID.fullmatch(source):
         return _checked(_download(source))
     raise ModelNotFound(f"source: expected a directory, a hub id (org/name) or embedded:NAME, got {source!r}")
@@ -66,7 +66,9 @@ def resolve(source: str) -> Path:
 def load_model(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
     """The whole model on the CPU, in `dtype`, with the named attention."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # one bar a rank, in a log file
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,

@@ -136,7 +136,8 @@ class PagedBatch:
 
 def _positions(step: Step) -> Int64Array:
     offsets = np.cumsum(step.lengths) - step.lengths
-    return np.arange(len(step.token_ids), dtype=np.int64) + np.repeat(step.starts - offsets, step.lengths)
+    positions: Int64Array = np.arange(len(step.token_ids)) + np.repeat(step.starts - offsets, step.lengths)
+    return positions
 
 
 def _first_block(contexts: Int64Array, window: int | None, block_size: int) -> Int64Array:

@@ -6,6 +6,8 @@ up on a silent peer; the one for steps is gloo, where an idle rank sleeps for as
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -87,7 +89,8 @@ def _start_deepspeed(config: EngineConfig, world: World, master_addr: str, maste
     shared_memory.unlink_segment(master_addr, master_port, world.rank)  # one that a dead replica left at this port
     dist.barrier(group=world.steps)
     try:
-        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it has loaded the operation
+            deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         dist.barrier(group=world.steps)
     finally:
         shared_memory.unlink_segment(master_addr, master_port, world.rank)

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 from engine.architectures import UnsupportedModel, context_length
 from engine.attention import AttentionStep, PagedStep, ShapeProbe
 from engine.config import EngineConfig
-from engine.kv_cache import KVCache, LayerShape, bytes_per_block, fitting_blocks
+from engine.kv_cache import KVCache, LayerShape, bytes_per_block
+from engine.memory import available_blocks, num_blocks
 from engine.paged_batch import PagedBatch
 from engine.process_group import World
 from engine.step import Step
@@ -47,13 +48,16 @@ def forward(
 
 
 def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> ModelRunner:
-    """Asks the shard for its shapes, agrees with the other ranks on the blocks, and allocates the cache."""
-    shapes = probe_shapes(model, world.device)
-    block_bytes = bytes_per_block(shapes, config.block_size, next(model.parameters()).dtype)
-    fitting = fitting_blocks(config, block_bytes, max_model_len(model, config), world.device)
-    num_blocks = min(world.gathered(fitting))
-    dtype = next(model.parameters()).dtype
-    return ModelRunner(model, KVCache(shapes, num_blocks, config.block_size, dtype, world.device), world.device)
+    """Asks the shard for its shapes, agrees with the other ranks on the blocks, and allocates the cache.
+
+    Raises:
+        InsufficientMemory: too little is available on some rank.
+    """
+    shapes, dtype = probe_shapes(model, world.device), next(model.parameters()).dtype
+    block_bytes = bytes_per_block(shapes, config.block_size, dtype)
+    available = min(world.gathered(available_blocks(config, block_bytes, world.device)))
+    blocks = num_blocks(config, max_model_len(model, config), block_bytes, available)
+    return ModelRunner(model, KVCache(shapes, blocks, config.block_size, dtype, world.device), world.device)
 
 
 def max_model_len(model: PreTrainedModel, config: EngineConfig) -> int:

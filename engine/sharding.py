@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from engine.attention import ATTENTION_NAME, register_paged_attention
 from engine.checkpoint import load_model, weight_bytes
 from engine.config import EngineConfig
-from engine.kv_cache import InsufficientMemory, free_bytes
+from engine.memory import check_weights, free_bytes
 from engine.process_group import World
 
 
@@ -26,7 +26,7 @@ def load_shard(config: EngineConfig, folder: Path, world: World) -> PreTrainedMo
         InsufficientMemory: the ranks of this machine cannot hold it while they load.
     """
     dtype: torch.dtype = getattr(torch, config.dtype)
-    check_memory(weight_bytes(folder), world.size, free_bytes(torch.device("cpu")))
+    check_weights(weight_bytes(folder), world.size, free_bytes(torch.device("cpu")))
     register_paged_attention()
     return shard(load_model(folder, dtype, ATTENTION_NAME), world, dtype)
 
@@ -56,16 +56,6 @@ def set_threads(config: EngineConfig) -> None:
     """The cores of this machine, shared evenly by the ranks unless `num_threads` says otherwise."""
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(config.num_threads or max(1, cores // config.tensor_parallel_size))
-
-
-def check_memory(num_weight_bytes: int, num_ranks: int, num_free_bytes: int) -> None:
-    """Refuses a load that the system would end by killing a process half way."""
-    needed = num_weight_bytes * num_ranks
-    if needed > num_free_bytes:
-        raise InsufficientMemory(
-            f"weights: {num_weight_bytes:,} bytes x {num_ranks} ranks (each reads all before it keeps its part) = "
-            f"{needed:,} bytes of memory needed, {num_free_bytes:,} free"
-        )
 
 
 def _restore_buffers(model: torch.nn.Module, buffers: dict[str, torch.Tensor]) -> None:

@@ -1,0 +1,66 @@
+"""Owns the tie between the ranks of one replica: when one dies, the others end. Knows nothing of models or steps.
+
+A rank inside a shared-memory all-reduce spins for ever when a peer is gone, and one that waits for a step may notice
+late. So each rank holds a connection to rank 0, which the system closes with the process, and a thread listens to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from engine.process_group import World
+
+CONNECT_TIMEOUT_S = 60.0
+_GOODBYE = b"."
+_log = logging.getLogger(__name__)
+
+
+def end_process() -> None:
+    """Ends this process at once: it may hang in a collective that no exception can leave."""
+    _log.error("another rank of this replica is gone; ending")
+    os._exit(1)
+
+
+class Lifeline:
+    """The connections of one rank: rank 0 has one to every other, each of these one to rank 0."""
+
+    def __init__(self, connections: list[socket.socket], on_death: Callable[[], None]) -> None:
+        self._connections = connections
+        for connection in connections:
+            threading.Thread(target=_listen, args=(connection, on_death), daemon=True).start()
+
+    def release(self) -> None:
+        """Says goodbye, so that the end of this rank alarms nobody."""
+        for connection in self._connections:
+            try:
+                connection.sendall(_GOODBYE)
+            except OSError:
+                continue  # that peer has gone first
+
+
+def tie(world: World, master_addr: str, on_death: Callable[[], None] = end_process) -> Lifeline:
+    """Connects every rank to rank 0; all ranks must call it. `on_death` runs in a thread of its own."""
+    if world.rank == 0:
+        with socket.create_server((master_addr, 0), backlog=world.size) as server:
+            server.settimeout(CONNECT_TIMEOUT_S)
+            world.gathered(server.getsockname()[1])
+            connections = [server.accept()[0] for _ in range(world.size - 1)]
+    else:
+        port = world.gathered(0)[0]
+        connections = [socket.create_connection((master_addr, port), CONNECT_TIMEOUT_S)]
+    for connection in connections:
+        connection.settimeout(None)
+    return Lifeline(connections, on_death)
+
+
+def _listen(connection: socket.socket, on_death: Callable[[], None]) -> None:
+    try:
+        last_words = connection.recv(1)
+    except OSError:
+        last_words = b""
+    if last_words != _GOODBYE:
+        on_death()

@@ -1,0 +1,95 @@
+"""Says what fits: weights while they load, and blocks of KV cache. Knows nothing of tensors or layers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from engine.config import EngineConfig
+
+CPU_SHARE_OF_FREE = 0.25  # all replicas of a machine share its memory with everything else on it
+CUDA_SHARE_OF_FREE = 0.9
+#: On CPU a rank's cache grows to this by default, or to one sequence's if that is more; `kv_cache_tokens` overrides.
+DEFAULT_CPU_CACHE_BYTES = 2 << 30
+_NO_LIMIT = 1 << 62
+
+
+class InsufficientMemory(Exception):
+    """Weights or KV cache do not fit; the message holds the arithmetic. For the operator, at start-up."""
+
+
+def check_weights(num_weight_bytes: int, num_ranks: int, num_free_bytes: int) -> None:
+    """Refuses a load that the system would end by killing a process half way.
+
+    Raises:
+        InsufficientMemory: every rank reads the whole checkpoint before it keeps its part, and that is too much.
+    """
+    needed = num_weight_bytes * num_ranks
+    if needed > num_free_bytes:
+        raise InsufficientMemory(
+            f"weights: {num_weight_bytes:,} bytes x {num_ranks} ranks (each reads all before it keeps its part) = "
+            f"{needed:,} bytes of memory needed, {num_free_bytes:,} free"
+        )
+
+
+def available_blocks(config: EngineConfig, block_bytes: int, device: torch.device) -> int:
+    """Blocks that the cache of this rank may take of what is free now."""
+    free = free_bytes(device)
+    if device.type == "cuda":
+        return int(free * CUDA_SHARE_OF_FREE) // block_bytes
+    share = 1.0 if config.kv_cache_tokens else CPU_SHARE_OF_FREE
+    return int(free * share) // config.tensor_parallel_size // block_bytes
+
+
+def num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int, available: int) -> int:
+    """The blocks of every rank's cache: `kv_cache_tokens`, or enough for every sequence that the engine can hold at
+    its longest, as far as that is available.
+
+    available: of the rank that has the least.
+
+    Raises:
+        InsufficientMemory: not all of `kv_cache_tokens`, or not even one longest sequence, is available.
+    """
+    one_sequence = _blocks(max_model_len, config.block_size)
+    needed = _blocks(config.kv_cache_tokens, config.block_size) if config.kv_cache_tokens else one_sequence
+    if available < needed:
+        raise InsufficientMemory(
+            f"KV cache: {needed} blocks x {block_bytes:,} bytes = {needed * block_bytes:,} bytes a rank needed for "
+            f"{needed * config.block_size} tokens, {available * block_bytes:,} bytes available: "
+            f"lower {'kv_cache_tokens' if config.kv_cache_tokens else 'max_model_len'}"
+        )
+    if config.kv_cache_tokens:
+        return needed
+    wanted = (config.max_num_seqs + config.parked_limit) * one_sequence
+    cap = wanted if config.device == "cuda" else max(one_sequence, DEFAULT_CPU_CACHE_BYTES // block_bytes)
+    return min(wanted, cap, available)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of the device; on CPU what the machine and its container leave."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(_machine_bytes(), container_bytes())
+
+
+def container_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """What the cgroup (version 2) still allows; a very large number where there is no limit."""
+    try:
+        limit, used = (root / "memory.max").read_text().strip(), (root / "memory.current").read_text()
+    except OSError:
+        return _NO_LIMIT
+    return _NO_LIMIT if limit == "max" else max(0, int(limit) - int(used))
+
+
+def _machine_bytes() -> int:
+    meminfo = Path("/proc/meminfo")
+    for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _blocks(num_tokens: int, block_size: int) -> int:
+    return -(-num_tokens // block_size)

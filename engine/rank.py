@@ -1,0 +1,70 @@
+"""Owns what one tensor-parallel rank does: load its part, then lead (rank 0) or follow. Knows nothing of Ray.
+
+Whoever runs it gives every rank a process of its own and calls `load` on all of them, then `run` on all of them. When a
+rank dies, however it dies, the processes of the others end too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from engine.config import EngineConfig
+from engine.loop import EngineLoop
+from engine.protocol import EngineCapacity, InferenceEngine
+from engine.wire import RankChannel, serve_loop
+
+if TYPE_CHECKING:
+    from engine.backends.deepspeed import FollowingRank
+
+
+class Rank:
+    """One rank of one replica. What the backend needs is imported by `load`, so making a rank costs nothing."""
+
+    def __init__(self, config: EngineConfig, rank: int) -> None:
+        self._config = config
+        self._rank = rank
+        self._leader: InferenceEngine | None = None
+        self._follower: FollowingRank | None = None
+
+    def load(self, master_addr: str, master_port: int) -> EngineCapacity:
+        """Meets the other ranks at an address that is this replica's alone, and loads; returns when all have.
+
+        Raises:
+            CheckpointError, InsufficientMemory: the model cannot be served like this; the message says why.
+        """
+        if self._config.backend == "fake":
+            from engine.backends.fake import FakeEngine
+
+            self._leader = FakeEngine(self._config)
+            return self._leader.capacity()
+        os.environ["DS_ACCELERATOR"] = self._config.device  # DeepSpeed looks when it is first imported
+        from engine.backends.deepspeed import DeepSpeedEngine, FollowingRank, load_rank
+
+        loaded = load_rank(self._config, self._rank, master_addr, master_port)
+        if self._rank == 0:
+            self._leader = DeepSpeedEngine(loaded)
+        else:
+            self._follower = FollowingRank(loaded)
+        return loaded.capacity
+
+    def run(self, socket_path: str) -> None:
+        """Rank 0 binds the Unix socket, serves the one replica that connects until it hangs up, and lets the others
+        go; these follow until then. The file is gone as soon as the replica has connected.
+
+        Raises:
+            EngineFailed, RuntimeError: the engine is broken, or another rank is gone. The process should end.
+        """
+        if self._leader is not None:
+            self._lead(self._leader, socket_path)
+        elif self._follower is not None:
+            self._follower.follow()
+        else:
+            raise RuntimeError(f"rank {self._rank}: run was called before load")
+
+    def _lead(self, engine: InferenceEngine, socket_path: str) -> None:
+        """After a fault nothing is closed: the other ranks may hang in a collective, and end with this process."""
+        channel = RankChannel.listen(socket_path)
+        serve_loop(EngineLoop(engine, self._config), channel)
+        channel.close()
+        engine.close()

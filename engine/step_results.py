@@ -1,0 +1,46 @@
+"""Turns a step's logits into what each chunk gets: the next token, the prompt's log probabilities. Knows no ranks."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.protocol import Sampled, TokenLogprob
+from engine.sampler import SampleRow, prompt_logprobs, sample
+from engine.step import Scheduled
+
+
+def sample_all(logits: torch.Tensor, scheduled: list[Scheduled]) -> list[Sampled]:
+    """One `Sampled` for each chunk that samples or reports its prompt, in order."""
+    sampling = [place for place in scheduled if place.chunk.samples]
+    chosen = _choose(logits, sampling)
+    return [
+        Sampled(
+            seq_id=place.chunk.seq_id,
+            token_id=found.token_id if found else None,
+            logprob=found.logprob if found else None,
+            prompt_logprobs=_of_prompt(logits, place),
+            error=found.error if found else None,
+        )
+        for place in scheduled
+        if (found := chosen.get(place.chunk.seq_id)) or place.num_prompt_rows
+    ]
+
+
+def _choose(logits: torch.Tensor, places: list[Scheduled]) -> dict[str, Sampled]:
+    if not places:
+        return {}
+    rows = [
+        SampleRow(place.chunk.seq_id, place.chunk.sampling, place.chunk.history, place.chunk.num_prompt_tokens)
+        for place in places
+    ]
+    indices = torch.tensor([place.first_row + place.num_prompt_rows for place in places], device=logits.device)
+    return {found.seq_id: found for found in sample(logits.index_select(0, indices), rows)}
+
+
+def _of_prompt(logits: torch.Tensor, place: Scheduled) -> list[TokenLogprob] | None:
+    chunk, num_top = place.chunk, place.chunk.sampling.prompt_logprobs
+    if num_top is None or not place.num_prompt_rows:
+        return None
+    rows = logits[place.first_row : place.first_row + place.num_prompt_rows]
+    next_token_ids = chunk.history[chunk.start + 1 : chunk.start + 1 + place.num_prompt_rows]
+    return prompt_logprobs(rows, next_token_ids, num_top)

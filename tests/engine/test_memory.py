@@ -1,0 +1,87 @@
+"""Tests the arithmetic of what fits, and that a refusal shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine import memory
+from engine.config import EngineConfig
+from engine.memory import InsufficientMemory, available_blocks, check_weights, num_blocks
+
+CPU = torch.device("cpu")
+PLENTY = 1 << 40
+
+
+def make_config(**overrides: Any) -> EngineConfig:
+    return EngineConfig(model_name="m", source="s", **{"max_num_seqs": 4, "parked_limit": 0, **overrides})
+
+
+@pytest.fixture(autouse=True)
+def _a_million_bytes_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000_000)
+
+
+def test_every_sequence_fits_at_its_longest_where_memory_allows() -> None:
+    assert num_blocks(make_config(), max_model_len=160, block_bytes=100, available=PLENTY) == 4 * 10
+
+
+def test_parked_sequences_count_too() -> None:
+    assert num_blocks(make_config(parked_limit=2), max_model_len=160, block_bytes=100, available=PLENTY) == 6 * 10
+
+
+def test_what_is_available_bounds_the_cache() -> None:
+    assert num_blocks(make_config(), max_model_len=160, block_bytes=100, available=25) == 25
+
+
+def test_the_default_on_cpu_stays_under_the_cap_however_much_is_free() -> None:
+    assert num_blocks(make_config(), max_model_len=16_384, block_bytes=1 << 20, available=PLENTY) == 2048
+
+
+def test_one_longest_sequence_may_exceed_the_cap() -> None:
+    assert num_blocks(make_config(), max_model_len=160_000, block_bytes=1 << 20, available=PLENTY) == 10_000
+
+
+def test_an_explicit_size_is_taken_rounded_up_to_whole_blocks() -> None:
+    assert num_blocks(make_config(kv_cache_tokens=100), max_model_len=160, block_bytes=100, available=PLENTY) == 7
+
+
+def test_the_ranks_of_a_machine_share_a_quarter_of_its_free_memory() -> None:
+    assert available_blocks(make_config(tensor_parallel_size=2), block_bytes=10_000, device=CPU) == 12
+
+
+def test_an_explicit_size_may_take_all_of_it() -> None:
+    assert available_blocks(make_config(kv_cache_tokens=16), block_bytes=10_000, device=CPU) == 100
+
+
+def test_no_room_for_one_sequence_is_an_error_with_the_arithmetic() -> None:
+    with pytest.raises(InsufficientMemory, match=r"10 blocks x 100 bytes = 1,000 bytes .* 900 bytes .*max_model_len"):
+        num_blocks(make_config(), max_model_len=160, block_bytes=100, available=9)
+
+
+def test_an_explicit_size_that_does_not_fit_is_an_error_not_a_smaller_cache() -> None:
+    with pytest.raises(InsufficientMemory, match="20 blocks .* lower kv_cache_tokens"):
+        num_blocks(make_config(kv_cache_tokens=320), max_model_len=160, block_bytes=100, available=19)
+
+
+def test_weights_that_do_not_fit_while_they_load_are_refused_with_the_arithmetic() -> None:
+    check_weights(500, num_ranks=2, num_free_bytes=1_000)
+    with pytest.raises(InsufficientMemory, match=r"501 bytes x 2 ranks .* = 1,002 bytes .* 1,000 free"):
+        check_weights(501, num_ranks=2, num_free_bytes=1_000)
+
+
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert memory.container_bytes(tmp_path) == 600
+
+
+@pytest.mark.parametrize("limit", ["max\n", None])
+def test_without_a_containers_limit_the_machines_memory_counts(tmp_path: Path, limit: str | None) -> None:
+    if limit:
+        (tmp_path / "memory.max").write_text(limit)
+        (tmp_path / "memory.current").write_text("400\n")
+    assert memory.container_bytes(tmp_path) > 1 << 50

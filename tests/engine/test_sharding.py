@@ -1,0 +1,72 @@
+"""Tests that ranks in real processes, each with its part of the model, give the logits of the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine import process_group, shared_memory
+from engine.config import EngineConfig
+from engine.runner import build_runner
+from engine.sharding import load_shard, parameter_bytes
+from tests.engine.playing import assert_played_like, load_reference, make_played, play
+from tests.engine.tiny_models import FAMILIES
+from tests.engine.worlds import RankWorld
+
+TinyModel = Callable[[str], Path]
+LENGTHS = [1, 9, 33, 70]
+
+
+def play_families(
+    rank: int, port: int, put: Callable[[Any], None], folders: dict[str, Path], config: EngineConfig
+) -> None:
+    """On each rank: every family through the same steps. Puts logits by family, bytes by family, and how it reduced."""
+    if config.model_name == "gloo":
+        shared_memory.can_use_shared_memory = lambda world_size: False
+    world = process_group.join(config, rank, "127.0.0.1", port)
+    logits, num_bytes = {}, {}
+    for family, folder in folders.items():
+        model = load_shard(config, folder, world)
+        sequences = make_played(LENGTHS)
+        play(build_runner(model, config, world).run, sequences)
+        logits[family] = [{position: row.numpy() for position, row in each.logits.items()} for each in sequences]
+        num_bytes[family] = parameter_bytes(model)
+    put((logits, num_bytes, uses_shared_memory()))
+    process_group.leave()
+
+
+def uses_shared_memory() -> bool:
+    import deepspeed.comm
+
+    return bool(getattr(deepspeed.comm.comm.cdb, "shm_vector_kernel_level", 0))
+
+
+def shared_memory_segments(port: int) -> list[str]:
+    return [path.name for path in shared_memory.SEGMENT_FOLDER.glob(f"*_{port}_*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "reduce"), [(1, "shm"), (2, "shm"), (2, "gloo"), (3, "shm")])
+def test_ranks_together_give_the_logits_of_the_whole_model(size: int, reduce: str, tiny_model: TinyModel) -> None:
+    families = FAMILIES if reduce == "shm" else ("llama",)
+    folders = {family: tiny_model(family) for family in families}
+    config = EngineConfig(reduce, "", dtype="float32", tensor_parallel_size=size, kv_cache_tokens=1024, num_threads=1)
+    with RankWorld(play_families, size, (folders, config)) as world:
+        results = world.results()
+        assert world.join() == [0] * size
+    for family, folder in folders.items():
+        reference = load_reference(folder)
+        for logits, _, _ in results:
+            sequences = make_played(LENGTHS)
+            for sequence, found in zip(sequences, logits[family], strict=True):
+                sequence.logits = {position: torch.from_numpy(row) for position, row in found.items()}
+            assert_played_like(reference, sequences)
+        whole = parameter_bytes(reference)
+        assert all(num_bytes[family] < whole or size == 1 for _, num_bytes, _ in results)
+    if reduce == "gloo":
+        assert not any(shared for _, _, shared in results)
+    assert shared_memory_segments(world.port) == []
