@@ -132,8 +132,11 @@ class DispatcherMachine(RuleBasedStateMachine):
     @rule(replica_id=replicas, repeats=st.integers(1, 2))
     def register(self, replica_id: str, repeats: int) -> None:
         state = make_replica(replica_id, max_num_seqs=MAX_NUM_SEQS, kv_tokens=KV_TOKENS)
+        holding = self.held_by(replica_id)
         for _ in range(repeats):
-            self.dispatcher.register_replica(state, holding=self.held_by(replica_id))
+            self.dispatcher.register_replica(state, holding)
+        for lease_id in holding:
+            self.leases[lease_id].place = Place.CLAIMED
         self.open_replicas.add(replica_id)
 
     @rule(replica_id=replicas)
