@@ -45,11 +45,12 @@ class OvertakingMonitor:
         if not grants or grants[0].policy.beta == 0:
             return
         policy = grants[0].policy
-        most_overdue = max(waiting, key=lambda stamp: _lateness_s(stamp, policy), default=None)
+        most_overdue = _most_overdue(waiting, policy)
         for grant in reversed(grants):
             if most_overdue is not None:
                 self._check(grant.stamp, most_overdue, policy, margin)
-            most_overdue = _more_overdue(grant.stamp, most_overdue, policy)
+            rest = [grant.stamp] if most_overdue is None else [grant.stamp, most_overdue]
+            most_overdue = _most_overdue(rest, policy)
 
     def _check(self, starting: Stamp, waiting: Stamp, policy: ScorePolicy, margin: float) -> None:
         slack_s = overtaking_slack_s(starting, waiting, policy, margin)
@@ -58,15 +59,10 @@ class OvertakingMonitor:
         self.smallest_slack_s = min(self.smallest_slack_s, slack_s)
 
 
-def _lateness_s(stamp: Stamp, policy: ScorePolicy) -> float:
-    """The slack of anybody else against this stamp is smallest where this is largest."""
-    return policy.head_start_s(stamp.priority) - stamp.effective_arrival_s
-
-
-def _more_overdue(one: Stamp, other: Stamp | None, policy: ScorePolicy) -> Stamp:
-    if other is None:
-        return one
-    return max(one, other, key=lambda stamp: _lateness_s(stamp, policy))
+def _most_overdue(waiting: Iterable[Stamp], policy: ScorePolicy) -> Stamp | None:
+    """The one against whom the slack of anybody else is smallest. Written out, as it runs over all who wait."""
+    level_s = policy.head_start_s(1)
+    return max(waiting, key=lambda s: level_s * s.priority - s.arrival_s - s.penalty_s, default=None)
 
 
 def _rounding_s(one: Stamp, other: Stamp, policy: ScorePolicy) -> float:

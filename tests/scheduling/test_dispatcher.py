@@ -363,6 +363,12 @@ def test_a_claim_by_a_replica_that_registers_only_later_takes_up_its_slot_then()
     assert running(dispatcher) == {"one-slot": ("a",)}
 
 
+def test_a_claim_of_which_neither_lease_nor_replica_is_known_is_not_kept() -> None:
+    dispatcher = make_dispatcher()
+    dispatcher.claim("unknown", "nowhere")
+    assert dispatcher.num_running == 0
+
+
 def test_a_replica_that_started_anew_no_longer_runs_what_it_ran_before() -> None:
     dispatcher = make_dispatcher(make_replica(max_num_seqs=1, incarnation=1))
     enqueue(dispatcher, "a", "b")

@@ -120,6 +120,15 @@ def test_nobody_is_refused_or_shed_while_slots_are_idle() -> None:
     assert waiting(dispatcher) == ["standard", "0"]
 
 
+def test_a_newcomer_that_an_idle_slot_takes_is_welcome_however_many_wait() -> None:
+    dispatcher = full_queue(0)
+    for lease_id in ("moved-1", "moved-2"):
+        dispatcher.enqueue(make_ticket(lease_id, stamp=Stamp(0, 0)), "ingress", 0)
+    dispatcher.register_replica(make_replica(max_num_seqs=1))
+    enqueue(dispatcher, "urgent", priority=5)
+    assert [grant.lease_id for _, grant in dispatcher.dispatch(0)] == ["urgent"]
+
+
 def test_a_grant_made_early_and_cancelled_before_it_is_delivered_is_not_delivered() -> None:
     dispatcher = full_queue(0)
     dispatcher.register_replica(make_replica(max_num_seqs=1))
