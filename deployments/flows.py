@@ -12,7 +12,7 @@ from deployments.exchange import Asker, Prepared, Subject
 from deployments.model_service import ModelService
 from deployments.openai_logprobs import EchoedPrompt, echoed_prompt
 from deployments.openai_responses import ChatFormat, CompletionFormat, Envelope, GenerateFormat
-from deployments.openai_schemas import ChatCompletionRequest, CompletionRequest, GenerateRequest, RequestFields
+from deployments.openai_schemas import ChatCompletionRequest, CompletionRequest, GenerateParams, GenerateRequest, RequestFields
 from deployments.preprocess import Preprocessor, output_budget
 from deployments.request_plan import Draft, Plan, plan_choices, sampling_of
 from deployments.standing import Standing
@@ -116,16 +116,9 @@ class GenerateFlow:
         sampling = sampling_of(fields, subject.model, None)
         key = self.workshop.key_of(subject, asker)
         [prompt] = await self.workshop.preprocessor.prompts(subject.model, [body.prompt], key)
-        left = settings.max_length - len(prompt)
-        if left < 1 or settings.max_length > subject.model.max_model_len:
-            raise invalid(
-                f"max_length: got {settings.max_length}; expected from {len(prompt) + 1} (the prompt and one token) "
-                f"to {subject.model.max_model_len} (the model's context).",
-                "max_length",
-                "context_length_exceeded",
-            )
+        budget = _length_budget(settings, len(prompt), subject.model.max_model_len)
         draft = self.workshop.draft(subject, asker, sampling)
-        return Prepared(plan_choices(draft, [prompt], [left], _mint_id), GenerateFormat(subject.model.name))
+        return Prepared(plan_choices(draft, [prompt], [budget], _mint_id), GenerateFormat(subject.model.name))
 
 
 def _mint_id() -> str:
@@ -136,6 +129,20 @@ def _checked_budget(body: RequestFields, budget: int) -> int:
     if body.min_tokens > budget:
         raise invalid(f"min_tokens: got {body.min_tokens}; expected at most max_tokens, {budget}.", "min_tokens")
     return budget
+
+
+def _length_budget(settings: GenerateParams, num_prompt_tokens: int, max_model_len: int) -> int:
+    """What `max_length` leaves for the answer; its default gives way to a smaller context."""
+    is_default = "max_length" not in settings.model_fields_set
+    max_length = min(settings.max_length, max_model_len) if is_default else settings.max_length
+    if num_prompt_tokens < max_length <= max_model_len:
+        return max_length - num_prompt_tokens
+    raise invalid(
+        f"max_length: got {max_length}; expected from {num_prompt_tokens + 1} (the prompt and one token) "
+        f"to {max_model_len} (the model's context).",
+        "max_length",
+        "context_length_exceeded",
+    )
 
 
 def _with_time_left(standing: Standing, elapsed_s: float) -> Standing:

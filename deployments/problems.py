@@ -128,7 +128,7 @@ def _below(annotation: Any, step: int | str) -> Any:
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
     """The first pydantic model named in a type such as `dict[str, Model]` or `list[Model] | None`."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     if get_origin(annotation) in (Union, types.UnionType) or get_args(annotation):
         return next((found for arg in get_args(annotation) if (found := model_in(arg)) is not None), None)
