@@ -1,0 +1,28 @@
+"""What a replica can hold: limits that make sense, and room that is never negative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scheduling.replicas import Replica
+from tests.factories import make_replica
+
+
+@pytest.mark.parametrize("name", ["max_num_seqs", "kv_tokens", "max_model_len"])
+def test_a_limit_below_one_is_refused_by_name(name: str) -> None:
+    bad: dict[str, Any] = {name: 0}
+    with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
+        make_replica(**bad)
+
+
+@pytest.mark.parametrize(("kv_tokens", "max_model_len"), [(100, 1_000), (1_000, 100)])
+def test_the_largest_request_is_limited_by_cache_and_context_alike(kv_tokens: int, max_model_len: int) -> None:
+    assert make_replica(kv_tokens=kv_tokens, max_model_len=max_model_len).max_request_tokens == 100
+
+
+def test_a_replica_that_holds_more_than_it_has_room_for_has_no_room() -> None:
+    replica = Replica(make_replica(max_num_seqs=1, kv_tokens=100), held={"a": 80, "b": 80})
+    assert (replica.num_free_slots, replica.num_free_tokens) == (0, 0)
+    assert not replica.has_room_for(1)
