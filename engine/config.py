@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,3 +39,8 @@ class EngineConfig:
     prefix_caching: bool = True
     num_threads: int | None = None
     fake_step_s: float = 0.005
+
+
+def threads_per_rank(config: EngineConfig) -> int:
+    """`num_threads`, or this process's cores shared evenly by the ranks."""
+    return config.num_threads or max(1, len(os.sched_getaffinity(0)) // config.tensor_parallel_size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, threads_per_rank
 from engine.loop import EngineLoop
 from engine.protocol import EngineCapacity, InferenceEngine
 from engine.wire import RankChannel, serve_loop
@@ -38,7 +38,7 @@ class Rank:
 
             self._leader = FakeEngine(self._config)
             return self._leader.capacity()
-        os.environ["DS_ACCELERATOR"] = self._config.device  # DeepSpeed looks when it is first imported
+        _set_environment(self._config)
         from engine.backends.deepspeed import DeepSpeedEngine, FollowingRank, load_rank
 
         loaded = load_rank(self._config, self._rank, master_addr, master_port)
@@ -68,3 +68,9 @@ class Rank:
         serve_loop(EngineLoop(engine, self._config), channel)
         channel.close()
         engine.close()
+
+
+def _set_environment(config: EngineConfig) -> None:
+    """What torch and DeepSpeed read once, when they are first imported: threads started later inherit it."""
+    os.environ["DS_ACCELERATOR"] = config.device
+    os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(config))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from pathlib import Path
 
 import torch
@@ -50,12 +49,6 @@ def shard(model: PreTrainedModel, world: World, dtype: torch.dtype) -> PreTraine
 
 def parameter_bytes(model: torch.nn.Module) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
-
-
-def set_threads(config: EngineConfig) -> None:
-    """The cores of this machine, shared evenly by the ranks unless `num_threads` says otherwise."""
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(config.num_threads or max(1, cores // config.tensor_parallel_size))
 
 
 def _restore_buffers(model: torch.nn.Module, buffers: dict[str, torch.Tensor]) -> None:

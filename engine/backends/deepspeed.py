@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import torch
+
 from engine import process_group
 from engine.architectures import check_servable
 from engine.checkpoint import eos_token_ids, read_config, resolve
-from engine.config import EngineConfig
+from engine.config import EngineConfig, threads_per_rank
 from engine.lifeline import Lifeline, tie
 from engine.process_group import World
 from engine.protocol import Chunk, EngineCapacity, Sampled
 from engine.runner import ModelRunner, build_runner, max_model_len
-from engine.sharding import load_shard, parameter_bytes, set_threads
+from engine.sharding import load_shard, parameter_bytes
 from engine.step import arrange
 from engine.step_channel import StepChannel
 from engine.step_results import sample_all
@@ -97,7 +99,7 @@ def load_rank(config: EngineConfig, rank: int, master_addr: str, master_port: in
     """
     folder = resolve(config.source)
     check_servable(read_config(folder), config.tensor_parallel_size)
-    set_threads(config)
+    torch.set_num_threads(threads_per_rank(config))
     world = process_group.join(config, rank, master_addr, master_port)
     lifeline = tie(world, master_addr)
     model = load_shard(config, folder, world)

@@ -1,4 +1,4 @@
-"""Plays sequences through a runner in mixed batches, as a batcher would, and gathers the logits. Chooses with a seed."""
+"""Plays sequences through a runner in mixed batches, as a batcher would. Chooses with a seed, checks the logits."""
 
 from __future__ import annotations
 

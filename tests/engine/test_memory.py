@@ -63,7 +63,7 @@ def test_no_room_for_one_sequence_is_an_error_with_the_arithmetic() -> None:
 
 
 def test_an_explicit_size_that_does_not_fit_is_an_error_not_a_smaller_cache() -> None:
-    with pytest.raises(InsufficientMemory, match="20 blocks .* lower kv_cache_tokens"):
+    with pytest.raises(InsufficientMemory, match=r"20 blocks .* lower kv_cache_tokens"):
         num_blocks(make_config(kv_cache_tokens=320), max_model_len=160, block_bytes=100, available=19)
 
 

@@ -1,0 +1,148 @@
+"""Tests whole replicas without Ray: rank processes, the socket, the loop; their answers, their end and their death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.config import EngineConfig
+from engine.protocol import CommandMessage, EngineRequest, FinishReason, SequenceOutput
+from engine.rank import Rank
+from engine.shared_memory import SEGMENT_FOLDER
+from engine.wire import RankGone, ReplicaChannel
+from tests.engine.factories import make_request
+from tests.engine.playing import load_reference
+from tests.engine.worlds import RankWorld
+
+TinyModel = Callable[[str], Path]
+MAX_TOKENS = 24
+#: Among them one token, more than one step's budget, and two that begin alike.
+PROMPTS = [[5], [7, 8, 9], list(range(2, 60)), [*list(range(2, 50)), 9, 9], [200, 100] * 60]
+
+
+def live(rank: int, port: int, put: Callable[[Any], None], config: EngineConfig, socket_path: str) -> None:
+    """The life of a rank's process."""
+    member = Rank(config, rank)
+    put(member.load("127.0.0.1", port))
+    member.run(socket_path)
+
+
+def make_config(folder: Path, size: int) -> EngineConfig:
+    return EngineConfig(
+        model_name="tiny",
+        source=str(folder),
+        dtype="float32",
+        tensor_parallel_size=size,
+        max_num_seqs=4,
+        max_num_batched_tokens=32,
+        kv_cache_tokens=400,
+        num_threads=1,
+    )
+
+
+def make_world(folder: Path, size: int, socket_path: Path) -> RankWorld:
+    return RankWorld(live, size, (make_config(folder, size), str(socket_path)))
+
+
+def greedy_request(lease_id: str, prompt: list[int], max_tokens: int = MAX_TOKENS) -> EngineRequest:
+    return make_request(lease_id, prompt=prompt, max_tokens=max_tokens, temperature=0)
+
+
+async def answers(channel: ReplicaChannel, requests: list[EngineRequest]) -> dict[str, list[int]]:
+    """Sends all at once and gathers until each has ended as it should."""
+    await channel.send(CommandMessage(added=requests))
+    token_ids: dict[str, list[int]] = {request.lease_id: [] for request in requests}
+    open_leases = set(token_ids)
+    async for message in channel:
+        for output in message.outputs:
+            token_ids[output.lease_id] += output.token_ids
+            open_leases -= {output.lease_id} if ended_well(output) else set()
+        if not open_leases:
+            return token_ids
+    raise RankGone("rank 0 hung up")
+
+
+def ended_well(output: SequenceOutput) -> bool:
+    assert output.finish_reason in (None, FinishReason.STOP, FinishReason.LENGTH), output.error
+    return output.finish_reason is not None
+
+
+def generated(folder: Path, prompt: list[int]) -> list[int]:
+    """transformers' own greedy answer."""
+    reference = load_reference(folder)
+    tokens = reference.generate(torch.tensor([prompt]), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=0)
+    found: list[int] = tokens[0, len(prompt) :].tolist()
+    return found
+
+
+def segments(world: RankWorld) -> list[str]:
+    return [path.name for path in SEGMENT_FOLDER.glob(f"*_{world.port}_*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "size"), [("gemma2", 1), ("llama", 2)])
+async def test_greedy_answers_are_those_of_transformers_and_a_hang_up_ends_every_rank(
+    family: str, size: int, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    folder, socket_path = tiny_model(family), tmp_path / "rank0.sock"
+    with make_world(folder, size, socket_path) as world:
+        capacities = await asyncio.to_thread(world.results)
+        assert [capacity.num_blocks for capacity in capacities] == [25] * size
+        assert len(capacities[0].model_bytes) == size
+        assert capacities[0].eos_token_ids == [1]
+        channel = await ReplicaChannel.connect(socket_path)
+        assert segments(world) == []
+        requests = [greedy_request(str(index), prompt) for index, prompt in enumerate(PROMPTS)]
+        found = await asyncio.wait_for(answers(channel, requests), 60)
+        await channel.close()
+        assert await asyncio.to_thread(world.join) == [0] * size
+    assert found == {str(index): generated(folder, prompt) for index, prompt in enumerate(PROMPTS)}
+    assert not socket_path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+async def test_when_a_rank_is_killed_in_mid_answer_the_others_end(
+    victim: int, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    socket_path = tmp_path / "rank0.sock"
+    with make_world(tiny_model("llama"), 2, socket_path) as world:
+        await asyncio.to_thread(world.results)
+        channel = await ReplicaChannel.connect(socket_path)
+        await channel.send(CommandMessage(added=[greedy_request("endless", [5], max_tokens=380)]))
+        await anext(aiter(channel))
+        world.processes[victim].kill()
+        exit_codes = await asyncio.to_thread(world.join, 10.0)
+        assert exit_codes[victim] == -9
+        assert exit_codes[1 - victim] not in (None, 0)
+        assert segments(world) == []
+
+
+@pytest.mark.slow
+async def test_when_a_rank_is_killed_while_idle_the_others_end(tiny_model: TinyModel, tmp_path: Path) -> None:
+    with make_world(tiny_model("llama"), 3, tmp_path / "rank0.sock") as world:
+        await asyncio.to_thread(world.results)
+        world.processes[2].kill()
+        assert None not in await asyncio.to_thread(world.join, 10.0)
+
+
+async def test_a_rank_with_the_fake_backend_needs_no_model(tmp_path: Path) -> None:
+    config = EngineConfig("fake", "nowhere", backend="fake", fake_step_s=0.0)
+    member = Rank(config, 0)
+    assert member.load("127.0.0.1", 1).model_name == "fake"
+    running = asyncio.create_task(asyncio.to_thread(member.run, str(tmp_path / "rank0.sock")))
+    channel = await ReplicaChannel.connect(tmp_path / "rank0.sock")
+    found = await asyncio.wait_for(answers(channel, [make_request("one", max_tokens=3)]), 10)
+    assert len(found["one"]) == 3
+    await channel.close()
+    await asyncio.wait_for(running, 10)
+
+
+def test_running_before_loading_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="rank 1: run was called before load"):
+        Rank(EngineConfig("m", "s"), 1).run("nowhere")
