@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from engine.checkpoint import models_folder
+from fastserve.errors import FastServeError
 from fastserve.python_process import PythonProcessError, run_python
 
 PROVENANCE_FILE = "fastserve-source.txt"
 _BLOCK_BYTES = 1 << 20
 
 
-class EmbeddedModelError(Exception):
+class EmbeddedModelError(FastServeError):
     """The embedded model could not be fetched, verified or converted. For whoever runs the set-up to read."""
 
 

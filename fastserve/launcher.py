@@ -1,0 +1,144 @@
+"""Owns the service's processes from start to end: Ray Serve as a child, a word when it is ready, nothing left behind.
+
+Knows nothing of requests. What a plain `serve run` would do is done by Ray itself; this adds the environment, checks
+before the start, and an end within 30 seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fastserve.errors import FastServeError
+from fastserve.ports import LOOPBACK, free_port, is_taken
+from fastserve.process_tree import adopt_orphans, end_descendants
+from fastserve.ray_environment import HAProxyPorts, has_haproxy, ray_environment
+from fastserve.readiness import is_ready, why_failed
+
+DASHBOARD_PORT = 8265
+_POLL_S = 0.5
+_DRAIN_S = 15.0
+_MAX_OPEN_FILES = 65_536
+_SHORT_FOLDER = "/tmp"  # Ray adds 56 characters and HAProxy 20 to the path of a socket, which may have 107
+
+
+class LaunchError(FastServeError):
+    """The service cannot be started on this machine now; one line that says why. For the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """Where HTTP is served."""
+
+    host: str
+    port: int
+
+    @property
+    def base_url(self) -> str:
+        host = LOOPBACK if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{host}:{self.port}"
+
+
+def launch(config: Path, address: ServiceAddress, stop: threading.Event, console: Console) -> int:
+    """Serves `config` until `stop` is set or the service ends by itself; returns the exit status.
+
+    Raises:
+        LaunchError: the HTTP port is taken.
+    """
+    if is_taken(address.port):
+        raise LaunchError(f"port {address.port} is taken: stop what listens there, or change http_options.port")
+    adopt_orphans()
+    _allow_many_connections()
+    dashboard_port = free_port(DASHBOARD_PORT)
+    with _serving(config, dashboard_port) as process:
+        return _watch(process, address, f"http://{LOOPBACK}:{dashboard_port}", stop, console)
+
+
+@contextlib.contextmanager
+def _serving(config: Path, dashboard_port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Ray and Serve as a child, in a process group of its own: the terminal's Ctrl-C is ours to pass on."""
+    with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder:
+        ports = HAProxyPorts(free_port(9101), free_port(8404)) if has_haproxy() else None
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastserve.local_ray", str(config), str(dashboard_port)],
+            env=ray_environment(os.environ, Path(run_folder), ports),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _drain(process)
+            end_descendants()
+
+
+def _watch(
+    process: subprocess.Popen[bytes],
+    address: ServiceAddress,
+    dashboard_url: str,
+    stop: threading.Event,
+    console: Console,
+) -> int:
+    started_s = time.monotonic()
+    ready = False
+    while not stop.wait(_POLL_S):
+        if process.poll() is not None:
+            console.print(f"[red]the service ended by itself[/] (exit {process.returncode}); its messages are above")
+            return 1
+        if not ready and (reason := why_failed(dashboard_url)):
+            console.print("[red]the service cannot start:[/]")
+            console.print(reason, markup=False)
+            return 1
+        if not ready and (ready := is_ready(address.base_url)):
+            took_s = time.monotonic() - started_s
+            console.print(
+                f"[green]ready[/] after {took_s:.0f} s: {address.base_url}/v1 (OpenAI API), dashboard {dashboard_url}",
+                soft_wrap=True,
+            )
+    console.print("stopping ...")
+    return 0
+
+
+def _drain(process: subprocess.Popen[bytes]) -> None:
+    """Lets Serve finish what it is answering, for at most 15 seconds. What is left then is ended with the rest."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_DRAIN_S)
+
+
+def _allow_many_connections() -> None:
+    """Raises the soft limit on open files: one waiting client costs two, and 1,024 is a common default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """SIGINT, SIGTERM and SIGHUP set `stop`. Ask once: the end takes at most 30 seconds by itself."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def stop_when_input_ends(stop: threading.Event) -> None:
+    """For a parent that holds our standard input: when it dies, however it dies, we stop too."""
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1):
+            continue
+        stop.set()
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()

@@ -1,0 +1,32 @@
+"""Owns the checks before a start: the file is right, each model's checkpoint is there. Starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployments.serve_config import ValidatedServeConfig, load_serve_config
+from engine.checkpoint import resolve
+from fastserve.launcher import ServiceAddress
+
+
+def check_start(path: Path) -> ServiceAddress:
+    """Where the service that `path` describes will be. Fetches checkpoints from the hub where the file names one.
+
+    Raises:
+        ConfigError: the file is wrong.
+        CheckpointError: a model cannot be served, and why; there is no fallback.
+    """
+    config = load_serve_config(path)
+    check_checkpoints(config)
+    return ServiceAddress(config.host, config.port)
+
+
+def check_checkpoints(config: ValidatedServeConfig) -> None:
+    """The fake backend has no checkpoint; whoever chose it did so by name.
+
+    Raises:
+        CheckpointError: a model cannot be served, and why.
+    """
+    for model in config.serving.models:
+        if model.backend != "fake":
+            resolve(model.source)
