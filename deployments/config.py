@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -100,8 +99,7 @@ class ModelConfig(Settings):
         """Logical CPUs of one rank's bundle, rounded down to what Ray can count."""
         if self.rank_num_cpus is not None:
             return self.rank_num_cpus
-        shared = math.floor(MAX_REPLICA_RANK_CPUS / self.tensor_parallel_size * 10_000) / 10_000
-        return min(MAX_RANK_CPUS, shared)
+        return min(MAX_RANK_CPUS, int(MAX_REPLICA_RANK_CPUS * 10_000) // self.tensor_parallel_size / 10_000)
 
     def to_engine_config(self, *, has_gpu: bool = False) -> EngineConfig:
         """The engine's own settings; `has_gpu` decides what `device: auto` means."""

@@ -12,7 +12,13 @@ from deployments.exchange import Asker, Prepared, Subject
 from deployments.model_service import ModelService
 from deployments.openai_logprobs import EchoedPrompt, echoed_prompt
 from deployments.openai_responses import ChatFormat, CompletionFormat, Envelope, GenerateFormat
-from deployments.openai_schemas import ChatCompletionRequest, CompletionRequest, GenerateParams, GenerateRequest, RequestFields
+from deployments.openai_schemas import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerateParams,
+    GenerateRequest,
+    RequestFields,
+)
 from deployments.preprocess import Preprocessor, output_budget
 from deployments.request_plan import Draft, Plan, plan_choices, sampling_of
 from deployments.standing import Standing

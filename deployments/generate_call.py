@@ -28,7 +28,7 @@ class GenerateCall:
     num_resends: int = 0
 
     def granted(self, grant: Grant) -> GenerateCall:
-        """The call as the replica gets it: stamped by the queue, ordered by the policy that the grant was decided under."""
+        """The call as the replica gets it: stamped by the queue, under the policy that decided the grant."""
         ticket = replace(self.ticket, stamp=grant.stamp)
         request = replace(self.request, stamp=grant.stamp, policy=grant.policy)
         return replace(self, ticket=ticket, request=request, grant=grant)

@@ -69,14 +69,14 @@ class Ingress:
     async def list_models(self, request: Request) -> Response:
         """The models that a request may name."""
         self._check_key(request)
-        return _json({"object": "list", "data": [model.card.to_json() for model in self._models.values()]})
+        return _json({"object": "list", "data": [model.describe() for model in self._models.values()]})
 
     async def get_model(self, request: Request, model: str) -> Response:
         """One model."""
         self._check_key(request)
         if model not in self._models:
             raise model_not_found(model)
-        return _json(self._models[model].card.to_json())
+        return _json(self._models[model].describe())
 
     async def healthz(self) -> Response:
         """Whether this process runs."""

@@ -48,10 +48,6 @@ class ModelCard:
     max_model_len: int
     owned_by: str = "fastserve"
 
-    def to_json(self) -> dict[str, object]:
-        shown = {"id": self.name, "object": "model", "created": self.created_s, "owned_by": self.owned_by}
-        return {**shown, "max_model_len": self.max_model_len}
-
 
 @dataclass(frozen=True, slots=True)
 class ModelService:
@@ -69,3 +65,8 @@ class ModelService:
     def max_model_len(self) -> int:
         """Tokens of prompt and answer: what the replicas offer, else what the checkpoint allows."""
         return self.handle.max_model_len or self.card.max_model_len
+
+    def describe(self) -> dict[str, object]:
+        """The model as OpenAI's `/v1/models` shows it, and its context."""
+        shown = {"id": self.name, "object": "model", "created": self.card.created_s, "owned_by": self.card.owned_by}
+        return {**shown, "max_model_len": self.max_model_len}

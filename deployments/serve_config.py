@@ -1,0 +1,155 @@
+"""Owns reading `serve_config.yaml` whole and saying everything that is wrong with it. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.config import INGRESS_NAME, IngressUserConfig, ServingConfig, parse_user_config
+from deployments.config_errors import ConfigError
+from deployments.problems import Problem, model_in, problems_of, unknown_key
+
+IMPORT_PATH = "deployments.app:build"
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedServeConfig:
+    """A file with nothing wrong in it. `document` is the file itself, as Ray Serve takes it."""
+
+    document: dict[str, Any]
+    app_name: str
+    serving: ServingConfig
+    user_config: IngressUserConfig
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Application:
+    """Our application's place in the file, and what stands there."""
+
+    path: str
+    fields: dict[str, Any]
+
+    def deployments(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for place, fields in enumerate(self.fields.get("deployments") or []):
+            yield f"{self.path}.deployments[{place}]", fields
+
+
+def load_serve_config(path: str | Path) -> ValidatedServeConfig:
+    """The file's settings, checked as the service checks them.
+
+    Raises:
+        ConfigError: with every problem found: unreadable, no YAML, unknown keys, wrong values.
+    """
+    document = _read(Path(path))
+    schema = _serve_schema(document)
+    application = _our_application(document)
+    serving, user_config, problems = _our_settings(application)
+    unknown = [*_unknown_keys(ServeDeploySchema, document, ""), *problems]
+    if unknown or serving is None or user_config is None:
+        raise ConfigError(unknown)
+    name = str(application.fields.get("name", "default"))
+    options = schema.http_options
+    return ValidatedServeConfig(document, name, serving, user_config, options.host, options.port)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(), _UniqueKeys)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _wrong(str(path), str(error), "a readable file") from None
+    except yaml.MarkedYAMLError as error:
+        line = "?" if error.problem_mark is None else error.problem_mark.line + 1
+        raise _wrong(str(path), f"{error.problem} in line {line}", "valid YAML") from None
+    except yaml.YAMLError as error:
+        raise _wrong(str(path), str(error), "valid YAML") from None
+    if not isinstance(document, dict):
+        raise _wrong(str(path), document, "an object with a key 'applications'")
+    return document
+
+
+def _serve_schema(document: dict[str, Any]) -> ServeDeploySchema:
+    try:
+        return ServeDeploySchema.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, ServeDeploySchema)) from None
+
+
+def _our_application(document: dict[str, Any]) -> _Application:
+    for place, fields in enumerate(document["applications"]):
+        if fields.get("import_path") == IMPORT_PATH:
+            return _Application(f"applications[{place}]", fields)
+    found = [fields.get("import_path") for fields in document["applications"]]
+    raise _wrong("applications[0].import_path", found, IMPORT_PATH)
+
+
+def _our_settings(
+    application: _Application,
+) -> tuple[ServingConfig | None, IngressUserConfig | None, list[Problem]]:
+    problems: list[Problem] = []
+    serving: ServingConfig | None = None
+    try:
+        context = {"path": f"{application.path}.args"}
+        serving = ServingConfig.model_validate(application.fields.get("args", {}), context=context)
+        problems += _unknown_deployments(application, serving)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        return serving, _user_config(application), problems
+    except ConfigError as error:
+        return serving, None, [*problems, *error.problems]
+
+
+def _user_config(application: _Application) -> IngressUserConfig:
+    for path, fields in application.deployments():
+        if fields.get("name") == INGRESS_NAME:
+            return parse_user_config(fields.get("user_config"), f"{path}.user_config")
+    return parse_user_config(None)
+
+
+def _unknown_deployments(application: _Application, serving: ServingConfig) -> Iterator[Problem]:
+    known = serving.deployment_names
+    for path, fields in application.deployments():
+        if fields["name"] not in known:
+            yield Problem(f"{path}.name", "invalid", fields["name"], f"one of {', '.join(known)}")
+        elif fields["name"] != INGRESS_NAME and fields.get("user_config") is not None:
+            yield Problem(f"{path}.user_config", "invalid", fields["user_config"], f"none: only {INGRESS_NAME} has one")
+
+
+def _unknown_keys(model: type[BaseModel], value: object, path: str) -> Iterator[Problem]:
+    """Keys that Ray Serve would take without a word and never read."""
+    if isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from _unknown_keys(model, one, f"{path}[{place}]")
+    if not isinstance(value, dict):
+        return
+    for key, below in value.items():
+        below_path = f"{path}.{key}" if path else str(key)
+        if key not in model.model_fields:
+            yield unknown_key(below_path, str(key), below, list(model.model_fields))
+        elif (inner := model_in(model.model_fields[key].annotation)) is not None:
+            yield from _unknown_keys(inner, below, below_path)
+
+
+def _wrong(path: str, value: object, expected: str) -> ConfigError:
+    return ConfigError([Problem(path, "invalid", value, expected)])
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not a silent replacement."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(str(key))
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,61 @@
+"""The routes beside the answers: models, health, readiness and the queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scheduling.replicas import WaitReason
+from scheduling.snapshot import ReplicaView, WaitingView
+from tests.deployments.fake_model import FakeHandle
+from tests.deployments.fake_service import empty_queue, serving
+
+
+async def test_models_are_listed_and_shown_one_by_one() -> None:
+    async with serving(FakeHandle(name="a"), FakeHandle(name="b.1")) as service:
+        listed = (await service.client.get("/v1/models")).json()
+        shown = (await service.client.get("/v1/models/b.1")).json()
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["a", "b.1"]
+    assert shown["object"] == "model"
+    assert shown["id"] == "b.1"
+    assert shown["max_model_len"] == 200
+
+
+async def test_a_request_goes_to_the_model_that_it_names() -> None:
+    one, other = FakeHandle(name="a"), FakeHandle(name="b")
+    async with serving(one, other) as service:
+        assert (await service.chat(model="b")).json()["model"] == "b"
+    assert (len(one.calls), len(other.calls)) == (0, 1)
+
+
+async def test_health_is_the_processs_own_and_readiness_the_clusters() -> None:
+    async with serving() as service:
+        ready = await service.client.get("/readyz")
+        service.cluster.not_ready = "the queue of fake is not up"
+        healthy = await service.client.get("/healthz")
+        not_ready = await service.client.get("/readyz")
+    assert ready.status_code == 200
+    assert healthy.status_code == 200
+    assert not_ready.status_code == 503
+    assert not_ready.json()["error"]["message"] == "the queue of fake is not up"
+    assert not_ready.headers["retry-after"] == "2"
+
+
+async def test_the_queue_shows_who_waits_in_order_and_why() -> None:
+    waiting = WaitingView("req-1", "lease-1", "urgent", "default", 6.0, 1.5, 2.5, 12, WaitReason.READY)
+    replica = ReplicaView("replica-1", ("lease-0",), 32, 100, 4096, quarantined=False)
+    async with serving() as service:
+        service.cluster.queues["fake"] = replace(empty_queue(), waiting=(waiting,), replicas=(replica,))
+        response = await service.client.get("/v1/queue")
+    [queue] = response.json()["data"]
+    assert (queue["model"], queue["num_waiting"], queue["num_running"]) == ("fake", 1, 1)
+    assert queue["policy"] == {"alpha": 1.0, "beta": 0.1, "epoch": 0}
+    assert queue["waiting"][0]["request_id"] == "req-1"
+    assert queue["waiting"][0]["position"] == 0
+    assert queue["waiting"][0]["why"] == str(WaitReason.READY.value)
+
+
+async def test_every_response_carries_a_request_id() -> None:
+    async with serving() as service:
+        for path in ("/healthz", "/v1/models", "/nowhere"):
+            assert (await service.client.get(path)).headers["x-request-id"].startswith("req-")
