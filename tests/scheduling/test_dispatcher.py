@@ -68,13 +68,21 @@ def test_a_grant_names_its_owner_its_place_and_the_policy_of_the_order() -> None
 
 def test_the_replica_with_most_free_slots_is_chosen_then_most_free_tokens_then_the_lowest_id() -> None:
     dispatcher = make_dispatcher(
-        make_replica("c", max_num_seqs=2, kv_tokens=500),
-        make_replica("b", max_num_seqs=2, kv_tokens=900),
+        make_replica("d", max_num_seqs=2, kv_tokens=900),
+        make_replica("c", max_num_seqs=2, kv_tokens=900),
+        make_replica("b", max_num_seqs=2, kv_tokens=500),
         make_replica("a", max_num_seqs=1, kv_tokens=900),
     )
     enqueue(dispatcher, "1", "2", "3", "4", "5")
     chosen = [grant.replica_id for _, grant in dispatcher.dispatch(0)]
-    assert chosen == ["b", "c", "a", "b", "c"]
+    assert chosen == ["c", "d", "b", "a", "c"]
+
+
+def test_a_request_goes_only_where_its_longest_output_fits_the_context() -> None:
+    dispatcher = make_dispatcher(make_replica("short", max_num_seqs=8, max_model_len=50), ONE_SLOT)
+    enqueue(dispatcher, "long-1", "long-2", num_prompt_tokens=60)
+    assert only_grant(dispatcher).replica_id == "one-slot"
+    assert why(dispatcher) == ["no free slot"]
 
 
 def test_a_head_without_kv_room_reserves_it_and_nothing_bypasses_it() -> None:

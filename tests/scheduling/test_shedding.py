@@ -137,14 +137,21 @@ def test_a_grant_made_early_and_cancelled_before_it_is_delivered_is_not_delivere
     assert [grant.lease_id for _, grant in dispatcher.dispatch(0)] == ["next"]
 
 
-def test_retry_after_follows_the_measured_rate_of_releases() -> None:
+def serve_one_every(seconds: float, dispatcher: Dispatcher, num_requests: int) -> None:
+    for number in range(num_requests):
+        enqueue(dispatcher, f"served-{number}", now_s=number * seconds)
+        dispatcher.dispatch(number * seconds)
+        dispatcher.release(f"served-{number}")
+    dispatcher.dispatch(num_requests * seconds)
+
+
+@pytest.mark.parametrize("idle_s", [0, 3600])
+def test_retry_after_follows_the_measured_rate_and_idle_time_does_not_dull_it(idle_s: float) -> None:
     dispatcher = make_dispatcher(make_replica(max_num_seqs=1), bounds=AdmissionBounds(max_waiting=1))
-    for second in range(60):  # one release a second
-        enqueue(dispatcher, f"served-{second}", now_s=second)
-        dispatcher.dispatch(second)
-        dispatcher.release(f"served-{second}")
-    enqueue(dispatcher, "runs", now_s=60)
-    enqueue(dispatcher, "waits", now_s=60)
+    serve_one_every(0.5, dispatcher, num_requests=60)
+    now_s = 30 + idle_s
+    enqueue(dispatcher, "runs", now_s=now_s)
+    enqueue(dispatcher, "waits", now_s=now_s)
     with pytest.raises(QueueFull) as refused:
-        enqueue(dispatcher, "refused", now_s=60)
-    assert refused.value.retry_after_s == pytest.approx(1, rel=0.05)
+        enqueue(dispatcher, "refused", now_s=now_s)
+    assert refused.value.retry_after_s == pytest.approx(0.5, rel=0.05)
