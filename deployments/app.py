@@ -3,6 +3,8 @@
 No `from __future__ import annotations` here: Serve reads the class of `build`'s parameter to validate `args`.
 """
 
+from typing import Any
+
 import ray
 from ray import serve
 from ray.serve import Application
@@ -10,9 +12,10 @@ from ray.serve.config import DeploymentActorConfig, RequestRouterConfig
 
 from cluster.placement import ReplicaResources
 from deployments.config import INGRESS_NAME, ModelConfig, ServingConfig
+from deployments.deployment_actors import METRICS_HUB, QUEUE
 from deployments.ingress_replica import IngressReplica
+from deployments.metrics_hub import MetricsHub
 from deployments.queue_actor import PriorityQueue
-from deployments.queue_discovery import QUEUE_ACTOR_NAME
 from deployments.replica import ModelReplica
 from deployments.router import PriorityRouter
 
@@ -29,6 +32,8 @@ def build(args: ServingConfig) -> Application:
         name=INGRESS_NAME,
         max_ongoing_requests=INGRESS_MAX_ONGOING,
         ray_actor_options={"num_cpus": REPLICA_NUM_CPUS},
+        deployment_actors=[_deployment_actor(METRICS_HUB, MetricsHub)],
+        health_check_period_s=1,
     )
     return ingress.bind(args, models)
 
@@ -44,13 +49,15 @@ def _model_deployment(model: ModelConfig, has_gpu: bool) -> Application:
         placement_group_bundles=resources.bundles(),
         placement_group_strategy=resources.strategy,
         request_router_config=RequestRouterConfig(request_router_class=PriorityRouter),
-        deployment_actors=[
-            DeploymentActorConfig(name=QUEUE_ACTOR_NAME, actor_class=PriorityQueue, actor_options={"num_cpus": 0})
-        ],
+        deployment_actors=[_deployment_actor(QUEUE, PriorityQueue)],
         health_check_period_s=1,
         graceful_shutdown_timeout_s=120,
     )
     return deployment.bind(config, resources)
+
+
+def _deployment_actor(name: str, actor_class: Any) -> DeploymentActorConfig:
+    return DeploymentActorConfig(name=name, actor_class=actor_class, actor_options={"num_cpus": 0})
 
 
 def replica_resources(model: ModelConfig, *, on_gpu: bool) -> ReplicaResources:

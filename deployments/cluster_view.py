@@ -9,6 +9,8 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus
 
+from deployments.errors import ApiError
+from deployments.metrics_reporter import MetricsReporter
 from deployments.queue_lines import find_ray_queue
 from scheduling.snapshot import QueueSnapshot
 
@@ -18,8 +20,9 @@ SNAPSHOT_TIMEOUT_S = 5.0
 class ServeClusterView:
     """The cluster behind one application."""
 
-    def __init__(self, app_name: str, model_names: Sequence[str]) -> None:
+    def __init__(self, app_name: str, model_names: Sequence[str], reporter: MetricsReporter) -> None:
         self._app_name = app_name
+        self._reporter = reporter
         self._model_names = tuple(model_names)
         self._has_run = False
 
@@ -39,6 +42,14 @@ class ServeClusterView:
             if await find_ray_queue(self._app_name, name) is None:
                 return f"the queue of {name} is not up"
         return None
+
+    async def metrics_text(self) -> str:
+        """The whole service's metrics, this process's latest included."""
+        hub = await self._reporter.report()
+        if hub is None:
+            raise ApiError(503, "The metrics hub is not up.", type="service_unavailable_error", code="not_ready")
+        text: str = await asyncio.wait_for(hub.text.remote(), SNAPSHOT_TIMEOUT_S)
+        return text
 
     async def _snapshot(self, name: str) -> QueueSnapshot | None:
         queue = await find_ray_queue(self._app_name, name)

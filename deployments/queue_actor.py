@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import ray
 from ray import serve
 
-from deployments.queue_discovery import queue_handles
-from deployments.queue_messages import Delivery, QueueIdentity, QueueMessage
+from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles
+from deployments.queue_messages import Delivery, QueueMessage
 from deployments.queue_state import QueueState
 from deployments.serve_membership import watch_running_replicas
 from scheduling.admission import AdmissionBounds
@@ -35,7 +35,7 @@ class PriorityQueue:
 
     def __init__(self) -> None:
         actor_id = ray.get_runtime_context().get_actor_id()
-        identity = QueueIdentity(actor_id, time.time(), retired=False)
+        identity = ActorIdentity(actor_id, time.time(), retired=False)
         self._state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds()), identity)
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,7 +52,7 @@ class PriorityQueue:
         return await self._state.poll(owner, num_seen, time.time())
 
     @ray.method(concurrency_group="control")
-    async def identity(self) -> QueueIdentity:
+    async def identity(self) -> ActorIdentity:
         return self._state.identity
 
     @ray.method(concurrency_group="control")
@@ -94,13 +94,13 @@ class PriorityQueue:
             self._state.tick(time.time())
 
     async def _retire_older(self, app_name: str, deployment_name: str) -> None:
-        handles = await asyncio.to_thread(queue_handles, app_name, deployment_name)
+        handles = await asyncio.to_thread(actor_handles, app_name, deployment_name, QUEUE)
         for name, handle in handles.items():
             await self._retire_if_older(name, handle)
 
     async def _retire_if_older(self, name: str, handle: Any) -> None:
         try:
-            identity: QueueIdentity = await handle.identity.remote()
+            identity: ActorIdentity = await handle.identity.remote()
             if identity.started_s < self._state.identity.started_s:
                 await handle.retire.remote()
         except ray.exceptions.RayActorError:

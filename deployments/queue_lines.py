@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.deployment_actors import QUEUE, find_in_charge
 from deployments.queue_client import QueueClient
-from deployments.queue_discovery import find_queue
 from deployments.queue_messages import Configure, Delivery, QueueMessage
 from scheduling.snapshot import QueueSnapshot
 
@@ -37,7 +37,7 @@ class RayQueue:
 
 async def find_ray_queue(app_name: str, deployment_name: str) -> RayQueue | None:
     """The queue in charge of a model, looked up off the event loop."""
-    actor = await asyncio.to_thread(find_queue, app_name, deployment_name)
+    actor = await asyncio.to_thread(find_in_charge, app_name, deployment_name, QUEUE)
     return None if actor is None else RayQueue(actor)
 
 

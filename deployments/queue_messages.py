@@ -98,15 +98,6 @@ class Delivery:
     answers: tuple[QueueAnswer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class QueueIdentity:
-    """Which queue actor this is. Of several alive at once the latest start is the queue."""
-
-    actor_id: str
-    started_s: float
-    retired: bool
-
-
 @dataclass(slots=True)
 class Mailbox:
     """Answers that one owner has not acknowledged yet."""

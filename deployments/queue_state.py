@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from deployments.deployment_actors import ActorIdentity
 from deployments.queue_messages import (
     Cancel,
     Claim,
@@ -20,7 +21,6 @@ from deployments.queue_messages import (
     Granted,
     Mailbox,
     QueueAnswer,
-    QueueIdentity,
     QueueMessage,
     Refused,
     Register,
@@ -48,7 +48,7 @@ class _Owner:
 class QueueState:
     """Messages and time in, deliveries out."""
 
-    def __init__(self, dispatcher: Dispatcher, identity: QueueIdentity) -> None:
+    def __init__(self, dispatcher: Dispatcher, identity: ActorIdentity) -> None:
         self.dispatcher = dispatcher
         self.identity = identity
         self._owners: dict[str, _Owner] = {}

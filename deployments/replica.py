@@ -23,9 +23,13 @@ from cluster.rank_group import RankGroup, RankPlacement
 from deployments.engine_link import EngineLink, LinkBroken
 from deployments.errors import ReplicaFailed
 from deployments.generate_call import GenerateCall, GenerationEvent, Started
+from deployments.metric_snapshot import MetricsSnapshot
+from deployments.metrics import ServingMetrics
+from deployments.metrics_reporter import MetricsReporter
 from deployments.queue_client import QueueClient
 from deployments.queue_lines import find_ray_queue
 from deployments.queue_messages import Claim, QueueMessage, Register, Release
+from deployments.ray_metrics import RaySink
 from engine.config import EngineConfig
 from engine.protocol import EngineCapacity, EngineStats
 from engine.rank import Rank
@@ -61,7 +65,9 @@ class ModelReplica:
             lambda: [self._registration()],
         )
         self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
-        loops = (self._link.run(), self._line.run(), self._heartbeat(), self._end_with_the_group())
+        self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
+        reporter = MetricsReporter(context.app_name, self._metrics_now)
+        loops = (self._link.run(), self._line.run(), self._heartbeat(), self._end_with_the_group(), reporter.run())
         self._tasks: list[asyncio.Task[None]] = [_owned(loop) for loop in loops]
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
@@ -124,6 +130,10 @@ class ModelReplica:
             incarnation=self._started_ms,
         )
         return Register(state, self._link.lease_ids)
+
+    def _metrics_now(self) -> MetricsSnapshot:
+        self._metrics.observe_engine(self._capacity.model_name, self._link.stats)
+        return self._metrics.snapshot()
 
     async def _heartbeat(self) -> None:
         while True:

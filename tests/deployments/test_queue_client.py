@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from ray.exceptions import ActorDiedError
 
+from deployments.deployment_actors import ActorIdentity
 from deployments.queue_client import QueueClient
-from deployments.queue_messages import Delivery, Enqueue, QueueIdentity, QueueMessage, Register, Release
+from deployments.queue_messages import Delivery, Enqueue, QueueMessage, Register, Release
 from deployments.queue_state import QueueState
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
@@ -20,7 +21,7 @@ from scheduling.score import ScorePolicy
 from tests.factories import make_ticket
 
 WITHIN_S = 5.0
-IDENTITY = QueueIdentity("actor", 0.0, retired=False)
+IDENTITY = ActorIdentity("actor", 0.0, retired=False)
 REPLICA = ReplicaState("r1", max_num_seqs=1, kv_tokens=10_000, max_model_len=8_000, incarnation=1)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from deployments.deployment_actors import ActorIdentity
 from deployments.queue_messages import (
     Claim,
     Delivery,
     Enqueue,
     Granted,
     QueueAnswer,
-    QueueIdentity,
     Refused,
     Register,
     Release,
@@ -30,7 +30,7 @@ NOW_S = 1000.0
 def make_state(*, max_waiting: int = 10) -> QueueState:
     return QueueState(
         Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting)),
-        QueueIdentity("actor", NOW_S, retired=False),
+        ActorIdentity("actor", NOW_S, retired=False),
     )
 
 

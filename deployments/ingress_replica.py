@@ -1,0 +1,82 @@
+"""The HTTP deployment in Ray Serve: gives the API its models, settings and view of the cluster. No routes here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.cluster_view import ServeClusterView
+from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
+from deployments.ingress import create_api
+from deployments.metrics import ServingMetrics
+from deployments.metrics_reporter import MetricsReporter
+from deployments.model_service import ModelCard, ModelService
+from deployments.preprocess import Preprocessor
+from deployments.queue_lines import configure_queue
+from deployments.queue_messages import Configure
+from deployments.ray_metrics import RaySink
+from deployments.request_log import make_logger
+from deployments.scored_pool import ScoredPool
+from deployments.serve_handle import ServeModelHandle
+from engine.architectures import context_length
+from engine.checkpoint import read_config, resolve
+from engine.tokenizer import Tokenizer
+from scheduling.admission import AdmissionBounds
+
+NUM_POOL_THREADS = 2
+
+
+@serve.ingress()
+class IngressReplica:
+    """One ingress replica. Serve calls `reconfigure` with the `user_config` at the start and at every live change."""
+
+    def __init__(self, config: ServingConfig, handles: dict[str, DeploymentHandle]) -> None:
+        context = serve.get_replica_context()
+        self._app_name: str = context.app_name
+        self._settings = IngressUserConfig()
+        self._models = {model.name: _model_service(model, handles[model.name]) for model in config.models}
+        self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
+        self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
+        self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
+        self._reporting: asyncio.Task[None] | None = None
+        self._configure_queues()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Serve's hook: called once, on the replica's event loop, after the constructor."""
+        self._reporting = asyncio.get_running_loop().create_task(self._reporter.run())
+        cluster = ServeClusterView(self._app_name, list(self._models), self._reporter)
+        preprocessor = Preprocessor(self._pool)
+        return create_api(self._models, lambda: self._settings, self._metrics, make_logger(), cluster, preprocessor)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Takes new settings.
+
+        Raises:
+            ConfigError: they are wrong; the old ones stay.
+        """
+        self._settings = parse_user_config(user_config)
+        self._pool.max_pending = self._settings.bounds.max_pending_prompts
+        self._configure_queues()
+
+    def _configure_queues(self) -> None:
+        bounds = self._settings.bounds
+        admission = AdmissionBounds(
+            max_waiting=bounds.max_waiting,
+            max_waiting_tokens=bounds.max_waiting_tokens,
+            max_retry_after_s=bounds.max_predicted_wait_s,
+        )
+        for name in self._models:
+            configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission))
+
+
+def _model_service(model: ModelConfig, handle: DeploymentHandle) -> ModelService:
+    """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
+    folder = resolve(model.source)
+    max_model_len = model.max_model_len or context_length(read_config(folder))
+    card = ModelCard(model.name, int(time.time()), max_model_len)
+    return ModelService(ServeModelHandle(model.name, max_model_len, handle), Tokenizer.load(folder), card)
