@@ -329,6 +329,18 @@ def test_prompt_logprobs_stay_whole_when_a_preemption_cuts_them() -> None:
     assert [one.token_id for one in found] == list(range(2, 41))
 
 
+def test_prompt_logprobs_that_were_told_stay_as_they_are_when_the_prompt_is_computed_again() -> None:
+    loop = make_loop(max_num_seqs=1, max_num_batched_tokens=16)
+    loop.apply(CommandMessage(added=[make_request(num_prompt_tokens=40, max_tokens=9, prompt_logprobs=0)]))
+    told = [loop.step() for _ in range(3)][-1].outputs[0].prompt_logprobs
+    loop.apply(CommandMessage(added=[make_request("urgent", priority=50, max_tokens=1)]))
+    loop.step()
+    loop.step()
+    assert loop.stats.num_preemptions == 1
+    assert told is not None
+    assert [one.token_id for one in told] == list(range(2, 41))
+
+
 def test_a_newer_policy_orders_the_batch_anew() -> None:
     loop = make_loop(max_num_seqs=1)
     by_priority, by_arrival = ScorePolicy(1, 0, epoch=1), ScorePolicy(0, 1, epoch=2)
