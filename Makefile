@@ -14,7 +14,7 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## Make .venv, fetch the model, compile the shared-memory operation; seconds when all is there
-	@$(BIN)/python -m fastserve.embedded_model
+	@$(BIN)/fastserve models install
 	@$(BIN)/python -m fastserve.shm_op
 
 serve: install ## Serve CONFIG (serve_config.yaml) on http://127.0.0.1:8000; Ctrl-C ends it

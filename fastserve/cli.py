@@ -134,3 +134,7 @@ def _errors_as_exit_code() -> Iterator[None]:
     except (FastServeError, ConfigError, CheckpointError) as error:
         err.print(Text("error: ", style="red"), Text(str(error)), sep="", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    app()

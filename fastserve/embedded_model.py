@@ -17,7 +17,6 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from engine.checkpoint import models_folder
 from fastserve.errors import FastServeError
 from fastserve.python_process import PythonProcessError, run_python
 
@@ -168,7 +167,3 @@ def _num_bytes(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-if __name__ == "__main__":
-    print(f"model ready: {install(SMOLLM2_135M, models_folder())}")  # noqa: T201

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from rich.console import Console
+
+from fastserve.launcher import LaunchError, ServiceAddress, launch
+from tests.fastserve.launching import launched
+
+ENDS_WITHIN_S = 30
+REPLICA_HTTP_PORTS = range(30_000, 31_001)
+
+
+@pytest.mark.service
+@pytest.mark.timeout(240)
+def test_sigterm_ends_every_process_within_30_seconds_even_with_a_request_in_flight(tmp_path: Path) -> None:
+    run_folders = set(Path("/tmp").glob("fs-*"))
+    with launched(tmp_path, "build") as service:
+        ready = service.line_with("ready after")
+        family = service.family()
+        assert service.base_url in ready
+        assert _addresses_of_replicas(family) <= {"127.0.0.1"}
+        with socket.create_connection(("127.0.0.1", httpx.URL(service.base_url).port or 0)) as client:
+            client.sendall(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n")
+            service.process.send_signal(signal.SIGTERM)
+
+            assert service.process.wait(ENDS_WITHIN_S) == 0
+
+    _, alive = psutil.wait_procs(family, timeout=1)
+    assert alive == []
+    assert set(Path("/tmp").glob("fs-*")) <= run_folders
+
+
+@pytest.mark.service
+@pytest.mark.timeout(240)
+def test_an_application_that_cannot_be_built_ends_the_launcher_with_the_reason(tmp_path: Path) -> None:
+    with launched(tmp_path, "build_broken") as service:
+        assert "no weights in the cupboard" in service.line_with("no weights in the cupboard")
+        assert service.process.wait(ENDS_WITHIN_S * 2) == 1
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LaunchError, match=f"port {port} is taken"):
+            launch(tmp_path / "none.yaml", ServiceAddress("127.0.0.1", port), threading.Event(), Console())
+
+
+def test_a_service_for_the_whole_network_is_asked_on_loopback() -> None:
+    assert ServiceAddress("0.0.0.0", 8000).base_url == "http://127.0.0.1:8000"
+
+
+def test_the_end_of_standard_input_sets_stop() -> None:
+    script = (
+        "import sys, threading; from fastserve.launcher import stop_when_input_ends\n"
+        "stop = threading.Event(); stop_when_input_ends(stop); sys.exit(0 if stop.wait(60) else 1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+    process.communicate(timeout=90)
+
+    assert process.returncode == 0
+
+
+def _addresses_of_replicas(family: list[psutil.Process]) -> set[str]:
+    """Where the replicas' own HTTP servers listen: past HAProxy there is no bound and no key."""
+    listening = (
+        connection.laddr
+        for process in family
+        if process.is_running()
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    )
+    return {address.ip for address in listening if address.port in REPLICA_HTTP_PORTS}

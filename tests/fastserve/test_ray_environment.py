@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fastserve.ray_environment import HAProxyPorts, ray_environment
+
+FOLDER = Path("/tmp/run")
+
+
+def test_haproxy_takes_more_connections_than_admission_lets_wait() -> None:
+    environment = ray_environment({}, FOLDER, HAProxyPorts())
+
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert int(environment["RAY_SERVE_HAPROXY_MAXCONN"]) > 1024
+
+
+def test_without_haproxy_the_plain_proxy_stays_in_charge() -> None:
+    assert not [name for name in ray_environment({}, FOLDER, None) if "HAPROXY" in name or "HA_PROXY" in name]
+
+
+def test_what_the_operator_has_set_wins() -> None:
+    given = {"RAY_AUTH_MODE": "token", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+
+    environment = ray_environment(given, FOLDER, HAProxyPorts())
+
+    assert environment.items() >= given.items()
+
+
+def test_authentication_is_set_explicitly() -> None:
+    assert ray_environment({}, FOLDER, None)["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_haproxys_admin_socket_lies_in_the_private_folder() -> None:
+    sockets = [
+        value
+        for name, value in ray_environment({}, FOLDER, HAProxyPorts()).items()
+        if name.startswith("RAY_SERVE_HAPROXY") and value.startswith("/")
+    ]
+
+    assert len(sockets) == 5
+    assert all(Path(value).is_relative_to(FOLDER) for value in sockets)
+
+
+def test_the_tools_of_this_environment_come_first_on_the_path() -> None:
+    path = ray_environment({"PATH": "/usr/bin"}, FOLDER, None)["PATH"]
+
+    assert path.split(":") == [str(Path(sys.executable).parent), "/usr/bin"]
+
+
+def test_every_variable_that_we_set_is_one_that_this_ray_reads() -> None:
+    import ray
+
+    sources = "".join(path.read_text() for path in Path(ray.__file__).parent.glob("serve/_private/constants.py"))
+    ours = [name for name in ray_environment({}, FOLDER, HAProxyPorts()) if name.startswith("RAY_SERVE_")]
+
+    assert [name for name in ours if f'"{name}"' not in sources] == []
