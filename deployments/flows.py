@@ -68,8 +68,7 @@ class ChatFlow:
         sampling = sampling_of(body, subject.model, num_logprobs)
         key = self.workshop.key_of(subject, asker)
         prompt = await self.workshop.preprocessor.chat(subject.model, body.messages, key)
-        asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        budget = _checked_budget(body, output_budget(subject.model, len(prompt), asked, default=None))
+        budget = _checked_budget(body, _chat_budget(body, subject.model, len(prompt)))
         draft = replace(self.workshop.draft(subject, asker, sampling), stops=tuple(body.stop), n=body.n)
         envelope = self.workshop.envelope("chatcmpl", subject.model, with_usage=body.include_usage)
         shape = ChatFormat(envelope, subject.model.tokenizer, num_logprobs)
@@ -135,6 +134,13 @@ def _checked_budget(body: RequestFields, budget: int) -> int:
     if body.min_tokens > budget:
         raise invalid(f"min_tokens: got {body.min_tokens}; expected at most max_tokens, {budget}.", "min_tokens")
     return budget
+
+
+def _chat_budget(body: ChatCompletionRequest, model: ModelService, num_prompt_tokens: int) -> int:
+    """The newer name wins where both are given; with neither, the rest of the context."""
+    if body.max_completion_tokens is not None:
+        return output_budget(model, num_prompt_tokens, body.max_completion_tokens, None, "max_completion_tokens")
+    return output_budget(model, num_prompt_tokens, body.max_tokens, None)
 
 
 def _length_budget(settings: GenerateParams, num_prompt_tokens: int, max_model_len: int) -> int:

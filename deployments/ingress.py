@@ -17,14 +17,14 @@ from starlette.responses import Response
 
 from deployments.auth import tenant_of
 from deployments.config import IngressUserConfig
-from deployments.errors import ApiError, model_not_found
+from deployments.errors import ApiError, internal_error, model_not_found
 from deployments.exchange import Exchange, Surroundings
 from deployments.flows import ChatFlow, CompletionFlow, GenerateFlow, Workshop
 from deployments.ingress_ports import ClusterView
 from deployments.metrics import ServingMetrics
 from deployments.model_service import ModelService
 from deployments.preprocess import Preprocessor
-from deployments.request_id import RequestIdMiddleware
+from deployments.request_id import RequestIdMiddleware, request_id_of
 from deployments.telemetry import Telemetry
 from scheduling.snapshot import QueueSnapshot
 
@@ -115,7 +115,8 @@ def create_api(
 ) -> FastAPI:
     """The application that answers HTTP."""
     ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor)
-    api = FastAPI(title="FastServe", redirect_slashes=False)
+    # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
+    api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
     api.add_api_route("/v1/chat/completions", ingress.chat_completions, methods=["POST"])
     api.add_api_route("/v1/completions", ingress.completions, methods=["POST"])
     api.add_api_route("/generate", ingress.generate, methods=["POST"])
@@ -127,6 +128,7 @@ def create_api(
     api.add_api_route("/v1/queue", ingress.queue)
     api.add_exception_handler(ApiError, _answer_api_error)
     api.add_exception_handler(HTTPException, _answer_http_error)
+    api.add_exception_handler(Exception, _answer_crash)
     api.add_middleware(RequestIdMiddleware)
     return api
 
@@ -155,6 +157,12 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
     shown = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.", code=code)
     return _json(shown.body(), error.status_code, dict(error.headers or {}))
+
+
+async def _answer_crash(request: Request, _: Exception) -> Response:
+    """Starlette raises the exception again once this is sent, and the server logs it."""
+    shown = internal_error(request_id_of(request.scope))
+    return _json(shown.body(), shown.status)
 
 
 def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

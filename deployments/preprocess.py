@@ -1,4 +1,7 @@
-"""Owns the way from a validated body to token ids that fit the model. Knows nothing of queues, replicas or answers."""
+"""Owns the way from a validated body to token ids that fit the model. Knows nothing of queues, replicas or answers.
+
+Every prompt takes the pool: even a short one costs more to tokenise than the hand-over to a thread does.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ class Preprocessor:
         return [_fitting(token_ids, model, "prompt") for token_ids in encoded]
 
 
-def output_budget(model: ModelService, num_prompt_tokens: int, asked: int | None, default: int | None) -> int:
+def output_budget(
+    model: ModelService, num_prompt_tokens: int, asked: int | None, default: int | None, param: str = "max_tokens"
+) -> int:
     """How many tokens may be generated: what was asked for, else the default as far as the context allows.
 
     Raises:
@@ -44,9 +49,9 @@ def output_budget(model: ModelService, num_prompt_tokens: int, asked: int | None
         return left if default is None else min(left, default)
     if asked > left:
         raise invalid(
-            f"max_tokens: got {asked}; expected at most {left}: the model's context is {model.max_model_len} tokens "
+            f"{param}: got {asked}; expected at most {left}: the model's context is {model.max_model_len} tokens "
             f"and the prompt takes {num_prompt_tokens}.",
-            "max_tokens",
+            param,
             "context_length_exceeded",
         )
     return asked

@@ -33,12 +33,12 @@ class _Outcome:
 class ScoredPool:
     """Runs functions off the event loop, the highest key first, first come first served among equals.
 
-    Bounded: `max_pending` counts work that no thread has taken yet. Work that is cancelled before a thread takes it
-    never runs. Threads start with the first work. All callers share one event loop, and the results that finish
-    while it is busy reach it in one wake-up.
+    Bounded: `max_pending` counts work that no thread has taken yet. When that many wait, the lowest key gives way, be
+    it the newcomer's or another's. Work that is cancelled before a thread takes it never runs. Threads start with the
+    first work. All callers share one event loop, and results that finish while it is busy reach it in one wake-up.
 
     Raises:
-        PoolFull: from `run`, when `max_pending` items already wait.
+        PoolFull: from `run`, when `max_pending` better items wait.
     """
 
     def __init__(self, num_threads: int, max_pending: int, name: str = "scored-pool") -> None:
@@ -78,20 +78,25 @@ class ScoredPool:
 
     def _put(self, item: _Item) -> None:
         with self._changed:
-            if self._closed or len(self._waiting) >= self.max_pending:
+            if self._closed:
                 raise PoolFull(self.max_pending)
             heapq.heappush(self._waiting, item)
+            shed = max(self._waiting) if len(self._waiting) > self.max_pending else None
             self._changed.notify()
+        if shed is not None and self._drop(shed) and not shed.future.done():
+            shed.future.set_exception(PoolFull(self.max_pending))
         if len(self._threads) < self.num_threads:
             self._start_thread()
 
-    def _drop(self, item: _Item) -> None:
-        """Linear, and worth it: cancelled work counts against the bound no longer."""
+    def _drop(self, item: _Item) -> bool:
+        """Whether the item still waited. Linear, and worth it: dropped work counts against the bound no longer."""
         with self._changed:
             kept = [waiting for waiting in self._waiting if waiting is not item]
-            if len(kept) < len(self._waiting):
+            found = len(kept) < len(self._waiting)
+            if found:
                 heapq.heapify(kept)
                 self._waiting = kept
+        return found
 
     def _start_thread(self) -> None:
         name = f"{self._name}-{len(self._threads)}"

@@ -208,6 +208,15 @@ async def test_a_prompt_may_fill_the_context_but_for_one_token_and_no_more() -> 
     assert _error(chat, 400)["param"] == "messages"
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_more_tokens_than_the_context_has_left_is_a_400_under_the_name_that_was_used(field: str) -> None:
+    async with serving(FakeHandle(max_model_len=10)) as service:
+        fits = await service.chat(**{field: 8})
+        error = _error(await service.chat(**{field: 9}), 400)
+    assert fits.status_code == 200
+    assert (error["param"], error["code"]) == (field, "context_length_exceeded")
+
+
 async def test_before_the_replicas_have_spoken_the_checkpoints_own_context_counts() -> None:
     async with serving(FakeHandle(max_model_len=None)) as service:
         response = await service.chat(max_tokens=4095)

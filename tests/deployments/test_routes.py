@@ -55,6 +55,18 @@ async def test_the_queue_shows_who_waits_in_order_and_why() -> None:
     assert queue["waiting"][0]["why"] == str(WaitReason.READY.value)
 
 
+async def test_a_cluster_that_cannot_be_asked_is_a_500_in_the_shape_of_every_other_error() -> None:
+    async def broken() -> str:
+        raise RuntimeError("secret detail")
+
+    async with serving() as service:
+        service.cluster.metrics_text = broken  # type: ignore[method-assign]
+        response = await service.client.get("/metrics")
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "internal_error"
+    assert "secret" not in response.text
+
+
 async def test_every_response_carries_a_request_id() -> None:
     async with serving() as service:
         for path in ("/healthz", "/v1/models", "/nowhere"):

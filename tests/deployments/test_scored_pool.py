@@ -49,15 +49,29 @@ async def test_an_urgent_item_runs_before_a_thousand_bulk_items_that_came_first(
     assert ran == ["urgent", *(f"bulk {i}" for i in range(1_000))]
 
 
-async def test_a_full_pool_refuses_at_once(gate: threading.Event) -> None:
+async def test_a_full_pool_refuses_an_equal_newcomer_at_once(gate: threading.Event) -> None:
     pool = ScoredPool(num_threads=1, max_pending=1)
     held = await _occupied(pool, gate)
     waiting = asyncio.create_task(pool.run(0.0, int))
     await asyncio.sleep(0)
     with pytest.raises(PoolFull, match="1 prompts already wait"):
-        await pool.run(100.0, int)
+        await pool.run(0.0, int)
     gate.set()
-    await asyncio.gather(held, waiting)
+    assert await asyncio.gather(held, waiting) == [True, 0]
+
+
+async def test_a_full_pool_sheds_its_lowest_for_a_better_newcomer(gate: threading.Event) -> None:
+    pool = ScoredPool(num_threads=1, max_pending=2)
+    held = await _occupied(pool, gate)
+    low = asyncio.create_task(pool.run(-1.0, int))
+    middle = asyncio.create_task(pool.run(0.0, int))
+    await asyncio.sleep(0)
+    high = asyncio.create_task(pool.run(1.0, int))
+    with pytest.raises(PoolFull):
+        await asyncio.wait_for(low, BOUND_S)
+    gate.set()
+    assert await asyncio.gather(held, middle, high) == [True, 0, 0]
+    assert pool.num_pending == 0
 
 
 async def test_cancelled_work_never_runs_and_frees_its_place(gate: threading.Event) -> None:
