@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployments.serve_config import ValidatedServeConfig, load_serve_config
+from deployments.serve_config import load_serve_config
 from engine.checkpoint import resolve
 from fastserve.launcher import ServiceAddress
 
@@ -17,16 +17,6 @@ def check_start(path: Path) -> ServiceAddress:
         CheckpointError: a model cannot be served, and why; there is no fallback.
     """
     config = load_serve_config(path)
-    check_checkpoints(config)
-    return ServiceAddress(config.host, config.port)
-
-
-def check_checkpoints(config: ValidatedServeConfig) -> None:
-    """The fake backend has no checkpoint; whoever chose it did so by name.
-
-    Raises:
-        CheckpointError: a model cannot be served, and why.
-    """
     for model in config.serving.models:
-        if model.backend != "fake":
-            resolve(model.source)
+        resolve(model.source)
+    return ServiceAddress(config.host, config.port)
