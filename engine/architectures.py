@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 #: Split by DeepSpeed AutoTP and compared with the unsplit model, uneven heads included (see tests/engine).
-SHARDABLE = frozenset({"gemma2", "llama", "mistral", "phi", "qwen2", "qwen3"})
+SHARDABLE = frozenset(
+    {
+        *("arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "gpt_neox"),
+        *("granite", "llama", "mistral", "olmo", "opt", "phi", "qwen2", "qwen3", "seed_oss", "smollm3", "starcoder2"),
+    }
+)
 #: Known to fail or to waste memory when split; the reason goes into the refusal.
 NOT_SHARDABLE = {
     "gpt2": "AutoTP does not know its fused projections",
     "bloom": "AutoTP cuts its fused projections at the wrong places",
     "mixtral": "AutoTP leaves its fused experts whole on every rank",
+    "granitemoe": "AutoTP leaves its fused experts whole on every rank",
+    "qwen3_moe": "AutoTP leaves its fused experts whole on every rank",
 }
 #: They depend on the longest position of the whole batch, so one request would change another's answer.
 _BATCH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})

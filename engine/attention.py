@@ -55,13 +55,15 @@ def paged_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    step: AttentionStep,
+    step: AttentionStep | None = None,
     scaling: float | None = None,
     softcap: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention function: [1, heads, num_tokens, dim] in, [1, num_tokens, heads, dim] out."""
+    if step is None:
+        raise UnsupportedModel(f"{type(module).__name__}: it does not pass the step on to its attention")
     for name in _UNSUPPORTED_ARGUMENTS:
         if kwargs.get(name) is not None:
             raise UnsupportedModel(f"{type(module).__name__}: its attention needs {name!r}, which is not computed here")

@@ -46,6 +46,7 @@ class KVCache:
     def __init__(
         self, shapes: list[LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
+        self.shapes = shapes
         self.num_blocks = num_blocks
         self.block_size = block_size
         tensor_shapes = [(shape.num_kv_heads, dim) for shape in shapes for dim in (shape.key_dim, shape.value_dim)]

@@ -30,8 +30,9 @@ class Lifeline:
 
     def __init__(self, connections: list[socket.socket], on_death: Callable[[], None]) -> None:
         self._connections = connections
-        for connection in connections:
-            threading.Thread(target=_listen, args=(connection, on_death), daemon=True).start()
+        self._listeners = [threading.Thread(target=_listen, args=(each, on_death), daemon=True) for each in connections]
+        for listener in self._listeners:
+            listener.start()
 
     def release(self) -> None:
         """Says goodbye, so that the end of this rank alarms nobody."""
@@ -40,6 +41,11 @@ class Lifeline:
                 connection.sendall(_GOODBYE)
             except OSError:
                 continue  # that peer has gone first
+
+    def join(self, timeout_s: float) -> None:
+        """Waits until every peer has said goodbye or has gone."""
+        for listener in self._listeners:
+            listener.join(timeout_s)
 
 
 def tie(world: World, master_addr: str, on_death: Callable[[], None] = end_process) -> Lifeline:

@@ -70,7 +70,7 @@ class PagedBatch:
     def __post_init__(self) -> None:
         step, size = self.step, self.block_size
         positions = _positions(step)
-        blocks = _padded(step.tables)[np.repeat(np.arange(len(step.starts)), step.lengths), positions // size]
+        blocks = padded(step.tables)[np.repeat(np.arange(len(step.starts)), step.lengths), positions // size]
         offsets = positions % size
         self.token_ids = self._tensor(step.token_ids.astype(np.int64)).unsqueeze(0)
         self.positions = self._tensor(positions).unsqueeze(0)
@@ -105,7 +105,7 @@ class PagedBatch:
         self, rows: slice, contexts: Int64Array, first_blocks: Int64Array, window: int | None
     ) -> DecodeGroup:
         tables = [table[first:] for table, first in zip(self.step.tables[rows], first_blocks, strict=True)]
-        blocks = _padded(tables)
+        blocks = padded(tables)
         keys = first_blocks[:, None] * self.block_size + np.arange(blocks.shape[1] * self.block_size)
         visible = keys < contexts[:, None]
         if window is not None:
@@ -147,7 +147,7 @@ def _first_block(contexts: Int64Array, window: int | None, block_size: int) -> I
     return first
 
 
-def _padded(tables: list[IntArray]) -> Int64Array:
+def padded(tables: list[IntArray]) -> Int64Array:
     """[num_tables, longest], filled up with each table's own first block, so that no row reads another's blocks."""
     padded = np.empty((len(tables), max(len(table) for table in tables)), np.int64)
     for row, table in zip(padded, tables, strict=True):

@@ -6,13 +6,14 @@ import torch
 from transformers import PreTrainedModel
 
 from engine.architectures import UnsupportedModel, context_length
-from engine.attention import AttentionStep, PagedStep, ShapeProbe
+from engine.attention import AttentionStep, ShapeProbe
 from engine.config import EngineConfig
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
 from engine.memory import available_blocks, num_blocks
 from engine.paged_batch import PagedBatch
 from engine.process_group import World
 from engine.step import Step
+from engine.varlen_attention import attention_step
 
 
 class ModelRunner:
@@ -29,7 +30,8 @@ class ModelRunner:
         """Writes the step into the cache; returns [len(step.rows), vocab] logits in float32, the same on all ranks."""
         batch = PagedBatch(step, self.cache.block_size, self._dtype, self._device)
         self.cache.clear(batch.opened_blocks)
-        logits = forward(self._model, batch.token_ids, batch.positions, batch.rows, PagedStep(self.cache, batch))
+        step_attention = attention_step(self.cache, batch)
+        logits = forward(self._model, batch.token_ids, batch.positions, batch.rows, step_attention)
         return logits[: len(step.rows)].float()
 
 

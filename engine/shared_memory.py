@@ -32,12 +32,28 @@ def unlink_segment(master_addr: str, master_port: int, rank: int) -> None:
 
 
 def can_use_shared_memory(world_size: int) -> bool:
-    """Whether this rank could: the operation loads (it is compiled at first use) and /dev/shm has room for all."""
+    """Whether this rank could: /dev/shm has room for all ranks' segments, and the operation loads."""
     free = shutil.disk_usage(SEGMENT_FOLDER).free if SEGMENT_FOLDER.is_dir() else 0
-    if free < world_size * SEGMENT_BYTES:
-        _log.warning("all-reduce over gloo: %s has %d bytes free, %d needed", SEGMENT_FOLDER, free, SEGMENT_BYTES)
+    needed = world_size * SEGMENT_BYTES
+    if free < needed:
+        _log.warning(
+            "all-reduce over gloo: %s has %s bytes free, %s needed", SEGMENT_FOLDER, f"{free:,}", f"{needed:,}"
+        )
         return False
-    return _operation_loads()
+    try:
+        load_operation()
+    except (RuntimeError, OSError, ImportError, AttributeError, subprocess.SubprocessError) as error:
+        _log.warning("all-reduce over gloo: DeepSpeed's shared-memory operation cannot be built: %s", error)
+        return False
+    return True
+
+
+def load_operation() -> None:
+    """Loads the operation, which is compiled at its first use on a machine (about a minute, with g++ and ninja)."""
+    from deepspeed.accelerator import get_accelerator
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        get_accelerator().create_op_builder("ShareMemCommBuilder").load(verbose=False)
 
 
 def allow_operation(allowed: bool) -> None:
@@ -53,16 +69,3 @@ def memory_identity() -> int:
     boot_id = boot.read_text() if boot.is_file() else os.uname().nodename
     device = SEGMENT_FOLDER.stat().st_dev if SEGMENT_FOLDER.is_dir() else 0
     return zlib.crc32(f"{boot_id}{device}".encode())
-
-
-def _operation_loads() -> bool:
-    from deepspeed.accelerator import get_accelerator
-
-    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.load()
-    except (RuntimeError, OSError, ImportError, AttributeError, subprocess.SubprocessError) as error:
-        _log.warning("all-reduce over gloo: DeepSpeed's shared-memory operation cannot be built: %s", error)
-        return False
-    return True

@@ -23,14 +23,14 @@ from tests.engine.playing import (
     play,
     play_step,
 )
-from tests.engine.tiny_models import FAMILIES, VOCAB_SIZE
+from tests.engine.tiny_models import FAMILIES, MORE_FAMILIES, VOCAB_SIZE
 
 TinyModel = Callable[[str], Path]
 #: One token, less than a block, a block, longer than the sliding windows, and long beside short.
 LENGTHS = [1, 9, 16, 33, 70, 200, 12]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_mixed_batches_give_the_logits_of_a_plain_forward_pass(family: str, tiny_model: TinyModel) -> None:
     sequences = make_played(LENGTHS)
     play(make_runner(tiny_model(family)).run, sequences)

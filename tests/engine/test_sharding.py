@@ -10,15 +10,18 @@ import pytest
 import torch
 
 from engine import process_group, shared_memory
+from engine.architectures import SHARDABLE
 from engine.config import EngineConfig
+from engine.process_group import World
 from engine.runner import build_runner
-from engine.sharding import load_shard, parameter_bytes
-from tests.engine.playing import assert_played_like, load_reference, make_played, play
-from tests.engine.tiny_models import FAMILIES
+from engine.sharding import load_shard, parameter_bytes, shard
+from tests.engine.playing import CPU, assert_played_like, load_reference, make_played, play
+from tests.engine.tiny_models import FAMILIES, MORE_FAMILIES
 from tests.engine.worlds import RankWorld
 
 TinyModel = Callable[[str], Path]
 LENGTHS = [1, 9, 33, 70]
+ALONE = World(rank=0, size=1, device=CPU, steps=None)
 
 
 def play_families(
@@ -52,7 +55,7 @@ def shared_memory_segments(port: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "reduce"), [(1, "shm"), (2, "shm"), (2, "gloo"), (3, "shm")])
 def test_ranks_together_give_the_logits_of_the_whole_model(size: int, reduce: str, tiny_model: TinyModel) -> None:
-    families = FAMILIES if reduce == "shm" else ("llama",)
+    families = {"gloo": ("llama",), "shm": (*FAMILIES, *(MORE_FAMILIES if size == 2 else ()))}[reduce]
     folders = {family: tiny_model(family) for family in families}
     config = EngineConfig(reduce, "", dtype="float32", tensor_parallel_size=size, kv_cache_tokens=1024, num_threads=1)
     with RankWorld(play_families, size, (folders, config)) as world:
@@ -70,3 +73,14 @@ def test_ranks_together_give_the_logits_of_the_whole_model(size: int, reduce: st
     if reduce == "gloo":
         assert not any(shared for _, _, shared in results)
     assert shared_memory_segments(world.port) == []
+
+
+def test_every_family_that_may_be_split_is_compared_with_the_whole_model() -> None:
+    assert {*FAMILIES, *MORE_FAMILIES} == SHARDABLE
+
+
+def test_rope_frequencies_keep_their_precision_when_the_weights_lose_theirs(tiny_model: TinyModel) -> None:
+    model = shard(load_reference(tiny_model("llama")), ALONE, torch.bfloat16)
+    assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    exact = load_reference(tiny_model("llama")).model.rotary_emb.inv_freq
+    torch.testing.assert_close(model.model.rotary_emb.inv_freq, exact, rtol=0, atol=0)

@@ -44,11 +44,30 @@ _PARTICULAR: dict[str, dict[str, Any]] = {
     "phi": {"partial_rotary_factor": 0.5},
 }
 FAMILIES = tuple(_PARTICULAR)
+#: Also known to split well; together with FAMILIES what `engine.architectures.SHARDABLE` lists.
+_MORE: dict[str, dict[str, Any]] = {
+    "arcee": {},
+    "cohere": {},
+    "cohere2": {"sliding_window": 20},
+    "ernie4_5": {"head_dim": 16},
+    "exaone4": {"sliding_window": 20, "sliding_window_pattern": 2},
+    "gemma": {"head_dim": 16},
+    "gemma3_text": {"head_dim": 16, "sliding_window": 20, "query_pre_attn_scalar": 16, "sliding_window_pattern": 2},
+    "glm": {"head_dim": 16},
+    "gpt_neox": {"num_attention_heads": 3},
+    "granite": {},
+    "olmo": {},
+    "opt": {"num_attention_heads": 3, "ffn_dim": 80, "word_embed_proj_dim": 48},
+    "seed_oss": {"head_dim": 16},
+    "smollm3": {},
+    "starcoder2": {"sliding_window": 20},
+}
+MORE_FAMILIES = tuple(_MORE)
 
 
 def make_tiny_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
     """Writes weights (float32), configuration and tokenizer of a random `family` model into `folder`."""
-    config = CONFIG_MAPPING[family](**{**_SIZES, **_PARTICULAR.get(family, {}), **overrides})
+    config = CONFIG_MAPPING[family](**{**_SIZES, **{**_PARTICULAR, **_MORE}.get(family, {}), **overrides})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

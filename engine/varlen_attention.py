@@ -1,0 +1,105 @@
+"""Attention on CUDA through torch's variable-length kernel, which reads the paged cache by block table itself.
+
+Knows nothing of models. What the kernel cannot do goes to `PagedStep`, which computes the same anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+
+from engine.attention import AttentionStep, PagedStep, Terms
+from engine.kv_cache import KVCache, LayerShape
+from engine.paged_batch import PagedBatch, padded
+
+#: The kernel reads pages of a multiple of this many tokens.
+PAGE_TOKENS = 256
+_MAX_HEAD_DIM = 256
+
+
+class VarlenAttention(Protocol):
+    """`torch.nn.attention.varlen.varlen_attn`."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        cu_seq_q: torch.Tensor,
+        cu_seq_k: torch.Tensor | None,
+        max_q: int,
+        max_k: int,
+        *,
+        scale: float,
+        window_size: tuple[int, int],
+        enable_gqa: bool,
+        seqused_k: torch.Tensor,
+        block_table: torch.Tensor,
+    ) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VarlenStep:
+    """One step: all sequences, decodes and prefills alike, in one call a layer."""
+
+    fallback: PagedStep
+    attention: VarlenAttention
+    cumulative_queries: torch.Tensor = field(init=False)
+    num_keys: torch.Tensor = field(init=False)
+    block_table: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        step, device = self.fallback.batch.step, self.fallback.batch.device
+        arrays = {
+            "cumulative_queries": np.concatenate([[0], np.cumsum(step.lengths)]),
+            "num_keys": step.starts + step.lengths,
+            "block_table": padded(step.tables),
+        }
+        for name, array in arrays.items():
+            object.__setattr__(self, name, torch.from_numpy(array.astype(np.int32)).to(device, non_blocking=True))
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, terms: Terms
+    ) -> torch.Tensor:
+        """As `AttentionStep.attend`."""
+        if terms.softcap is not None:
+            return self.fallback.attend(layer, query, key, value, terms)
+        cache, step = self.fallback.cache.layers[layer], self.fallback.batch.step
+        cache.write(self.fallback.batch.slots, key.transpose(0, 1), value.transpose(0, 1))
+        return self.attention(
+            query.transpose(0, 1),
+            cache.keys,
+            cache.values,
+            self.cumulative_queries,
+            None,
+            int(step.lengths.max()),
+            int((step.starts + step.lengths).max()),
+            scale=terms.scaling,
+            window_size=(-1 if terms.window is None else terms.window - 1, 0),
+            enable_gqa=True,
+            seqused_k=self.num_keys,
+            block_table=self.block_table,
+        )
+
+
+def can_use_varlen(device: torch.device, dtype: torch.dtype, block_size: int, shapes: list[LayerShape]) -> bool:
+    """Whether the kernel takes such a cache."""
+    return (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and block_size % PAGE_TOKENS == 0
+        and all(shape.key_dim == shape.value_dim <= _MAX_HEAD_DIM for shape in shapes)
+    )
+
+
+def attention_step(cache: KVCache, batch: PagedBatch) -> AttentionStep:
+    """The fastest step for this cache."""
+    paged = PagedStep(cache, batch)
+    if not can_use_varlen(batch.device, batch.dtype, cache.block_size, cache.shapes):
+        return paged
+    from torch.nn.attention.varlen import varlen_attn
+
+    return VarlenStep(paged, cast("VarlenAttention", varlen_attn))  # it returns a pair only where one is asked for
