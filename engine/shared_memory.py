@@ -50,10 +50,10 @@ def can_use_shared_memory(world_size: int) -> bool:
 
 def load_operation() -> None:
     """Loads the operation, which is compiled at its first use on a machine (about a minute, with g++ and ninja)."""
-    from deepspeed.accelerator import get_accelerator
+    from engine.shared_memory_build import build
 
     with contextlib.redirect_stdout(io.StringIO()):
-        get_accelerator().create_op_builder("ShareMemCommBuilder").load(verbose=False)
+        build()
 
 
 def allow_operation(allowed: bool) -> None:

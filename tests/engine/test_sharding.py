@@ -53,9 +53,19 @@ def shared_memory_segments(port: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "reduce"), [(1, "shm"), (2, "shm"), (2, "gloo"), (3, "shm")])
-def test_ranks_together_give_the_logits_of_the_whole_model(size: int, reduce: str, tiny_model: TinyModel) -> None:
-    families = {"gloo": ("llama",), "shm": (*FAMILIES, *(MORE_FAMILIES if size == 2 else ()))}[reduce]
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("size", "reduce", "families"),
+    [
+        (1, "shm", FAMILIES),
+        (2, "shm", (*FAMILIES, *MORE_FAMILIES)),
+        (2, "gloo", ("llama",)),
+        (3, "shm", ("llama", "qwen3", "mistral", "gemma2")),
+    ],
+)
+def test_ranks_together_give_the_logits_of_the_whole_model(
+    size: int, reduce: str, families: tuple[str, ...], tiny_model: TinyModel
+) -> None:
     folders = {family: tiny_model(family) for family in families}
     config = EngineConfig(reduce, "", dtype="float32", tensor_parallel_size=size, kv_cache_tokens=1024, num_threads=1)
     with RankWorld(play_families, size, (folders, config)) as world:

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-TIMEOUT_S = 100.0
+TIMEOUT_S = 240.0
 _spawn = multiprocessing.get_context("spawn")
 
 
