@@ -7,6 +7,7 @@ checkpoint is ever run.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -105,9 +106,16 @@ def read_config(folder: Path) -> PretrainedConfig:
     return config
 
 
-def weight_bytes(folder: Path) -> int:
-    """Bytes of all safetensors in the folder, in the checkpoint's own dtype."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
+    """Bytes of all the checkpoint's tensors once they are loaded in `dtype`; reads headers only."""
+    return sum(_num_elements(path) for path in folder.glob("*.safetensors")) * dtype.itemsize
+
+
+def _num_elements(path: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
 def _embedded(name: str) -> Path:

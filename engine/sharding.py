@@ -25,7 +25,7 @@ def load_shard(config: EngineConfig, folder: Path, world: World) -> PreTrainedMo
         InsufficientMemory: the ranks of this machine cannot hold it while they load.
     """
     dtype: torch.dtype = getattr(torch, config.dtype)
-    check_weights(weight_bytes(folder), world.size, free_bytes(torch.device("cpu")))
+    check_weights(weight_bytes(folder, dtype), world.size, free_bytes(torch.device("cpu")))
     register_paged_attention()
     return shard(load_model(folder, dtype, ATTENTION_NAME), world, dtype)
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from engine.checkpoint import ModelNotFound, ModelNotInstalled, UnsafeCheckpoint, models_folder, resolve, weight_bytes
 
@@ -83,6 +85,8 @@ def test_a_shard_name_that_leaves_the_folder_is_refused(folder: Path, name: str)
         resolve(str(folder))
 
 
-def test_weight_bytes_counts_all_shards(folder: Path) -> None:
-    (folder / "model-2.safetensors").write_bytes(b"1234")
-    assert weight_bytes(folder) == 12
+def test_weight_bytes_counts_all_shards_in_the_dtype_to_be_loaded(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2, 3), "b": torch.zeros(4)}, tmp_path / "model-1.safetensors")
+    save_file({"c": torch.zeros(10)}, tmp_path / "model-2.safetensors")
+    assert weight_bytes(tmp_path, torch.bfloat16) == 40
+    assert weight_bytes(tmp_path, torch.float32) == 80
