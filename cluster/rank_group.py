@@ -104,7 +104,7 @@ class RankGroup:
 
     def _start(self, rank: int, init_args: tuple[Any, ...]) -> Any:
         options = {} if self._placement is None else self._placement.options(rank)
-        remote_class = ray.remote(_with_address(self._rank_class))
+        remote_class: Any = ray.remote(_with_address(self._rank_class))
         env = {**self._env, "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(self._num_ranks)}
         return remote_class.options(max_restarts=0, max_concurrency=2, runtime_env={"env_vars": env}, **options).remote(
             *init_args, rank
@@ -148,5 +148,5 @@ def _with_address(rank_class: type) -> type:
                 port: int = probe.getsockname()[1]
                 return port
 
-    RankActor.__name__ = rank_class.__name__
+    RankActor.__name__ = RankActor.__qualname__ = rank_class.__name__
     return RankActor

@@ -28,13 +28,12 @@ def build(args: ServingConfig) -> Application:
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
     models = {model.name: _model_deployment(model, has_gpu) for model in args.models}
     ingress = serve.deployment(
-        IngressReplica,
         name=INGRESS_NAME,
         max_ongoing_requests=INGRESS_MAX_ONGOING,
         ray_actor_options={"num_cpus": REPLICA_NUM_CPUS},
         deployment_actors=[_deployment_actor(METRICS_HUB, MetricsHub)],
         health_check_period_s=1,
-    )
+    )(IngressReplica)
     return ingress.bind(args, models)
 
 
@@ -42,17 +41,16 @@ def _model_deployment(model: ModelConfig, has_gpu: bool) -> Application:
     config = model.to_engine_config(has_gpu=has_gpu)
     resources = replica_resources(model, on_gpu=config.device == "cuda")
     deployment = serve.deployment(
-        ModelReplica,
         name=model.name,
         max_ongoing_requests=max_ongoing_requests(model),
         ray_actor_options={"num_cpus": REPLICA_NUM_CPUS},
         placement_group_bundles=resources.bundles(),
         placement_group_strategy=resources.strategy,
-        request_router_config=RequestRouterConfig(request_router_class=PriorityRouter),
+        request_router_config=RequestRouterConfig(request_router_class=PriorityRouter),  # type: ignore[arg-type]
         deployment_actors=[_deployment_actor(QUEUE, PriorityQueue)],
         health_check_period_s=1,
         graceful_shutdown_timeout_s=120,
-    )
+    )(ModelReplica)
     return deployment.bind(config, resources)
 
 

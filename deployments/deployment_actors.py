@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,11 @@ class ActorIdentity:
     actor_id: str
     started_s: float
     retired: bool = False
+
+
+def own_identity() -> ActorIdentity:
+    """The identity of the actor that calls this, started now."""
+    return ActorIdentity(str(ray.get_runtime_context().get_actor_id()), time.time())
 
 
 def actor_handles(app_name: str, deployment_name: str, actor_name: str) -> dict[str, Any]:

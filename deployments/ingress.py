@@ -112,8 +112,10 @@ def create_api(
     log: structlog.typing.FilteringBoundLogger,
     cluster: ClusterView,
     preprocessor: Preprocessor,
+    *,
+    says_request_id: bool = True,
 ) -> FastAPI:
-    """The application that answers HTTP."""
+    """The application that answers HTTP. says_request_id: see `RequestIdMiddleware`."""
     ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor)
     # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
     api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
@@ -129,7 +131,7 @@ def create_api(
     api.add_exception_handler(ApiError, _answer_api_error)
     api.add_exception_handler(HTTPException, _answer_http_error)
     api.add_exception_handler(Exception, _answer_crash)
-    api.add_middleware(RequestIdMiddleware)
+    api.add_middleware(RequestIdMiddleware, says_it=says_request_id)
     return api
 
 

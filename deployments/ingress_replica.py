@@ -35,7 +35,7 @@ NUM_POOL_THREADS = 2
 class IngressReplica:
     """One ingress replica. Serve calls `reconfigure` with the `user_config` at the start and at every live change."""
 
-    def __init__(self, config: ServingConfig, handles: dict[str, DeploymentHandle]) -> None:
+    def __init__(self, config: ServingConfig, handles: dict[str, DeploymentHandle[Any]]) -> None:
         context = serve.get_replica_context()
         self._app_name: str = context.app_name
         self._settings = IngressUserConfig()
@@ -51,7 +51,15 @@ class IngressReplica:
         self._reporting = asyncio.get_running_loop().create_task(self._reporter.run())
         cluster = ServeClusterView(self._app_name, list(self._models), self._reporter)
         preprocessor = Preprocessor(self._pool)
-        return create_api(self._models, lambda: self._settings, self._metrics, make_logger(), cluster, preprocessor)
+        return create_api(
+            self._models,
+            lambda: self._settings,
+            self._metrics,
+            make_logger(),
+            cluster,
+            preprocessor,
+            says_request_id=False,
+        )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes new settings.
@@ -74,7 +82,7 @@ class IngressReplica:
             configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission))
 
 
-def _model_service(model: ModelConfig, handle: DeploymentHandle) -> ModelService:
+def _model_service(model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
     """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
     folder = resolve(model.source)
     max_model_len = model.max_model_len or context_length(read_config(folder))

@@ -10,7 +10,7 @@ import time
 
 import ray
 
-from deployments.deployment_actors import ActorIdentity
+from deployments.deployment_actors import ActorIdentity, own_identity
 from deployments.metric_snapshot import MetricsSnapshot, merge
 
 SOURCE_SILENCE_S = 10.0
@@ -46,7 +46,7 @@ class MetricsHub:
 
     def __init__(self) -> None:
         self._state = HubState()
-        self._identity = ActorIdentity(ray.get_runtime_context().get_actor_id(), time.time())
+        self._identity = own_identity()
 
     async def identity(self) -> ActorIdentity:
         return self._identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
@@ -11,9 +12,13 @@ from typing import Any, TypeVar
 import ray
 from ray import serve
 
-from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles
+from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles, own_identity
+from deployments.metric_snapshot import MetricsSnapshot
+from deployments.metrics import ServingMetrics
+from deployments.metrics_reporter import MetricsReporter
 from deployments.queue_messages import Delivery, QueueMessage
 from deployments.queue_state import QueueState
+from deployments.ray_metrics import RaySink
 from deployments.serve_membership import watch_running_replicas
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher, QueueSnapshot
@@ -25,7 +30,7 @@ TICK_S = 0.1  # deadlines, unclaimed grants and silent owners are looked at this
 T = TypeVar("T")
 
 
-@ray.remote(num_cpus=0, max_restarts=0, concurrency_groups={"control": 16})
+@ray.remote(num_cpus=0, max_restarts=0, concurrency_groups={"control": 16})  # type: ignore[call-overload]
 class PriorityQueue:
     """One per model deployment, owned by Serve's controller; the order is exact because there is only one.
 
@@ -34,9 +39,7 @@ class PriorityQueue:
     """
 
     def __init__(self) -> None:
-        actor_id = ray.get_runtime_context().get_actor_id()
-        identity = ActorIdentity(actor_id, time.time(), retired=False)
-        self._state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds()), identity)
+        self._state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds()), own_identity())
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: Any = None
@@ -85,6 +88,10 @@ class PriorityQueue:
             lambda running: self._state.follow(running, time.time()),
             client_id=f"{type(self).__name__}:{self._state.identity.actor_id}",
         )
+        self._metrics = ServingMetrics(f"queue-{self._state.identity.actor_id}", RaySink())
+        self._model_name = context.deployment
+        reporter = MetricsReporter(context.app_name, self._metrics_now)
+        self._tasks.append(asyncio.create_task(reporter.run()))
         self._tasks.append(asyncio.create_task(self._tick_forever()))
         self._tasks.append(asyncio.create_task(self._retire_older(context.app_name, context.deployment)))
 
@@ -92,6 +99,13 @@ class PriorityQueue:
         while True:
             await asyncio.sleep(TICK_S)
             self._state.tick(time.time())
+
+    def _metrics_now(self) -> MetricsSnapshot:
+        dispatcher = self._state.dispatcher
+        self._metrics.observe_queue(self._model_name, dispatcher.num_waiting)
+        if math.isfinite(dispatcher.overtaking.smallest_slack_s):
+            self._metrics.observe_bound_margin(self._model_name, dispatcher.overtaking.smallest_slack_s)
+        return self._metrics.snapshot()
 
     async def _retire_older(self, app_name: str, deployment_name: str) -> None:
         handles = await asyncio.to_thread(actor_handles, app_name, deployment_name, QUEUE)

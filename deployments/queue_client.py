@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ray.exceptions import RayActorError
@@ -19,6 +20,7 @@ from deployments.queue_messages import (
     Enqueue,
     Granted,
     QueueAnswer,
+    Queued,
     QueueMessage,
     Refused,
     Release,
@@ -160,6 +162,9 @@ class QueueClient:
         match answer:
             case Granted(grant):
                 self._take_grant(grant)
+            case Queued(lease_id, stamp):
+                if (waiting := self._waiting.get(lease_id)) is not None:
+                    self._waiting[lease_id] = (replace(waiting[0], stamp=stamp), waiting[1])
             case Refused(lease_id, error):
                 waiting = self._waiting.get(lease_id)
                 if waiting is not None and not waiting[1].done():

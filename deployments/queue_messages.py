@@ -8,7 +8,7 @@ from scheduling.admission import AdmissionBounds
 from scheduling.errors import SchedulingError
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
-from scheduling.score import ScorePolicy
+from scheduling.score import ScorePolicy, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,14 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The ticket waits under this stamp; said again with it to another queue, it keeps its place."""
+
+    lease_id: str
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The ticket will not run: refused at the door, shed, or past its deadline."""
 
@@ -87,7 +95,7 @@ class Retired:
     """A newer queue actor has taken over: find it and say everything again."""
 
 
-QueueAnswer = Granted | Refused | Retired
+QueueAnswer = Granted | Queued | Refused | Retired
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from deployments.queue_messages import (
     Granted,
     Mailbox,
     QueueAnswer,
+    Queued,
     QueueMessage,
     Refused,
     Register,
@@ -65,6 +66,7 @@ class QueueState:
         for message in messages:
             self._apply(owner, message, now_s)
         self._decide(now_s)
+        self._tell_who_waits(owner, messages)
         return box.delivery()
 
     async def poll(self, owner: str, num_seen: int, now_s: float) -> Delivery:
@@ -129,6 +131,13 @@ class QueueState:
             self.dispatcher.enqueue(ticket, owner, now_s)
         except SchedulingError as error:
             self._post(owner, Refused(ticket.lease_id, error))
+
+    def _tell_who_waits(self, owner: str, messages: Sequence[QueueMessage]) -> None:
+        for message in messages:
+            if isinstance(message, Enqueue):
+                stamp = self.dispatcher.waiting_stamp(message.ticket.lease_id)
+                if stamp is not None:
+                    self._post(owner, Queued(message.ticket.lease_id, stamp))
 
     def _admit(self, message: Register) -> None:
         self.dispatcher.register_replica(message.state, message.holding)

@@ -86,7 +86,7 @@ class ModelReplica:
             async for output in outputs:
                 yield output
         except LinkBroken as error:
-            raise ReplicaFailed(f"replica {self._replica_id}: {error}") from error
+            raise ReplicaFailed(self._replica_id, str(error)) from error
         finally:
             await outputs.aclose()
             self._line.tell(Release(grant.lease_id))

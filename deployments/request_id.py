@@ -14,10 +14,14 @@ _SCOPE_KEY = "fastserve.request_id"
 
 
 class RequestIdMiddleware:
-    """Gives every request an id, the client's own where it is a plain one, and says it in every response."""
+    """Gives every request an id, the client's own where it is a plain one, and says it in every response.
 
-    def __init__(self, app: ASGIApp) -> None:
+    says_it: false behind Ray Serve, whose own middleware adds the header to every response, whatever we do.
+    """
+
+    def __init__(self, app: ASGIApp, *, says_it: bool = True) -> None:
         self._app = app
+        self._says_it = says_it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,7 +30,7 @@ class RequestIdMiddleware:
         request_id = scope[_SCOPE_KEY] = _chosen(Headers(scope=scope).get(HEADER))
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if self._says_it and message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 

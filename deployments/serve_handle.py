@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import grpc
 from ray.exceptions import RayActorError, TaskCancelledError
@@ -20,7 +21,7 @@ REPLICA_ERRORS = (RayActorError, TaskCancelledError, RequestCancelledError, grpc
 class ServeModelHandle:
     """A model deployment as the ingress sees it."""
 
-    def __init__(self, name: str, max_model_len: int | None, handle: DeploymentHandle) -> None:
+    def __init__(self, name: str, max_model_len: int | None, handle: DeploymentHandle[Any]) -> None:
         self.name = name
         self.max_model_len = max_model_len
         self._handle = handle.options(stream=True, method_name="generate")
@@ -28,7 +29,7 @@ class ServeModelHandle:
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
         """See `ModelHandle.generate`. Closing it cancels the call wherever it is: waiting for a lease, or running."""
         replica_id = "(none yet)"
-        response = self._handle.remote(call)
+        response: Any = self._handle.remote(call)
         finished = False
         try:
             async for event in response:

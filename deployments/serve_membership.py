@@ -23,7 +23,7 @@ def watch_running_replicas(
     def targets_changed(targets: Any) -> None:
         on_change(frozenset(replica.replica_id.unique_id for replica in targets.running_replicas))
 
-    key = (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(name=deployment_name, app_name=app_name))
+    key: Any = (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(name=deployment_name, app_name=app_name))
     return LongPollClient(
         ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE),
         {key: targets_changed},

@@ -71,6 +71,11 @@ class Dispatcher:
         """What the check of every grant against all who waited has found so far."""
         return self._overtaking
 
+    def waiting_stamp(self, lease_id: str) -> Stamp | None:
+        """The stamp of a ticket that waits; None when it does not."""
+        queued = self._queue.get(lease_id)
+        return None if queued is None else queued.stamp
+
     def next_due_s(self) -> float | None:
         """When `expire` will next have something to do, if no event comes before."""
         firsts = (self._deadlines.first_position(), self._claims_due.first_position())
@@ -234,7 +239,7 @@ class Dispatcher:
         while (head := self._queue.peek()) is not None:
             if (hopeless := self._never_fits(head)) is not None:
                 self._events.append(self._give_up(head, hopeless))
-            elif (replica_id := self._fleet.best_for(head.ticket.num_tokens)) is not None:
+            elif (replica_id := self._fleet.best_for(head.ticket.need)) is not None:
                 grants.append(self._grant(head, replica_id, now_s))
             else:
                 break

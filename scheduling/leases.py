@@ -32,7 +32,7 @@ class Lease:
 
     @property
     def num_tokens(self) -> int:
-        return 0 if self.queued is None else self.queued.ticket.num_tokens
+        return 0 if self.queued is None else self.queued.ticket.need.expected
 
 
 class LeaseTable:

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from scheduling.request import TokenNeed
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
@@ -69,12 +71,12 @@ class Replica:
     def num_free_tokens(self) -> int:
         return max(0, self.state.kv_tokens - self.num_reserved_tokens)
 
-    def could_ever_hold(self, num_tokens: int) -> bool:
-        return num_tokens <= self.state.max_request_tokens
+    def could_ever_hold(self, need: TokenNeed) -> bool:
+        return need.most <= self.state.max_request_tokens
 
-    def has_room_for(self, num_tokens: int) -> bool:
-        fits_now = self.num_free_slots > 0 and num_tokens <= self.num_free_tokens
-        return fits_now and not self.quarantined and self.could_ever_hold(num_tokens)
+    def has_room_for(self, need: TokenNeed) -> bool:
+        fits_now = self.num_free_slots > 0 and need.expected <= self.num_free_tokens
+        return fits_now and not self.quarantined and self.could_ever_hold(need)
 
 
 class Fleet:
@@ -111,24 +113,24 @@ class Fleet:
         if (replica := self._replicas.get(replica_id)) is not None:
             replica.held.pop(lease_id, None)
 
-    def best_for(self, num_tokens: int) -> str | None:
+    def best_for(self, need: TokenNeed) -> str | None:
         """The replica with room that has most free slots, then most free KV tokens, then the lowest id."""
-        candidates = [replica for replica in self._replicas.values() if replica.has_room_for(num_tokens)]
+        candidates = [replica for replica in self._replicas.values() if replica.has_room_for(need)]
         return min(candidates, key=_load).state.replica_id if candidates else None
 
     def max_request_tokens(self) -> int | None:
         """The largest request that any replica, quarantined ones included, can ever hold; None without replicas."""
         return max((replica.state.max_request_tokens for replica in self._replicas.values()), default=None)
 
-    def wait_reason(self, num_tokens: int) -> WaitReason:
+    def wait_reason(self, need: TokenNeed) -> WaitReason:
         """What keeps a request of this size, were it the head, from a replica."""
-        able = [replica for replica in self._replicas.values() if replica.could_ever_hold(num_tokens)]
+        able = [replica for replica in self._replicas.values() if replica.could_ever_hold(need)]
         open_to_it = [replica for replica in able if not replica.quarantined]
         if not open_to_it:
             return WaitReason.QUARANTINED if able else WaitReason.NO_REPLICA
         if not any(replica.num_free_slots for replica in open_to_it):
             return WaitReason.NO_FREE_SLOT
-        fits = any(replica.has_room_for(num_tokens) for replica in open_to_it)
+        fits = any(replica.has_room_for(need) for replica in open_to_it)
         return WaitReason.READY if fits else WaitReason.NO_KV_ROOM
 
 

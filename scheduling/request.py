@@ -7,6 +7,18 @@ from dataclasses import dataclass
 
 from scheduling.score import ScorePolicy, Stamp
 
+# Most answers end long before max_tokens, which is the rest of the context where a client gives none. Reserving so much
+# would leave slots empty; what turns out longer is for the engine to fit, by preemption.
+EXPECTED_OUTPUT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TokenNeed:
+    """KV tokens of one sequence: `most` must fit into an empty replica, `expected` is reserved while it runs."""
+
+    most: int
+    expected: int
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -45,6 +57,12 @@ class Ticket:
     def num_tokens(self) -> int:
         """What the attempt can come to hold in a KV cache: prompt and the longest output."""
         return self.num_prompt_tokens + self.max_output_tokens
+
+    @property
+    def need(self) -> TokenNeed:
+        """What the attempt needs of a replica's KV cache."""
+        expected = self.num_prompt_tokens + min(self.max_output_tokens, EXPECTED_OUTPUT_TOKENS)
+        return TokenNeed(self.num_tokens, expected)
 
 
 @dataclass(frozen=True, slots=True)

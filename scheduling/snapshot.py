@@ -61,10 +61,10 @@ def take_snapshot(queue: WaitingQueue, fleet: Fleet, now_s: float) -> QueueSnaps
 
 def _waiting_views(queue: WaitingQueue, fleet: Fleet, now_s: float) -> tuple[WaitingView, ...]:
     head = queue.peek()
-    head_reason = WaitReason.READY if head is None else fleet.wait_reason(head.ticket.num_tokens)
+    head_reason = WaitReason.READY if head is None else fleet.wait_reason(head.ticket.need)
     views = []
     for queued in queue:
-        own_reason = fleet.wait_reason(queued.ticket.num_tokens)
+        own_reason = fleet.wait_reason(queued.ticket.need)
         bypassed = own_reason is WaitReason.READY and head_reason is not WaitReason.READY
         views.append(
             WaitingView(

@@ -28,11 +28,13 @@ REPLICA = ReplicaState("r1", max_num_seqs=1, kv_tokens=10_000, max_model_len=8_0
 class InMemoryQueue:
     """A queue actor without Ray. `kill` makes every call fail, as calls to a dead actor do."""
 
-    def __init__(self, *, max_waiting: int = 10, with_replica: bool = True) -> None:
+    def __init__(self, *, max_waiting: int = 10, with_replica: bool = True, now_s: float = 1.0) -> None:
         self.state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting)), IDENTITY)
         self.messages: list[QueueMessage] = []
+        self.num_seen = 0
+        self._now_s = now_s
         self.enqueued = asyncio.Event()
-        self._submitted = asyncio.Condition()
+        self._heard = asyncio.Condition()
         self._dead = asyncio.Event()
         if with_replica:
             self.state.submit("replica", [Register(REPLICA)], 0, 1.0)
@@ -44,20 +46,25 @@ class InMemoryQueue:
         if self._dead.is_set():
             raise ActorDiedError
         self.messages += messages
-        delivery = self.state.submit(owner, messages, num_seen, 1.0)
+        delivery = self.state.submit(owner, messages, num_seen, self._now_s)
         if any(isinstance(message, Enqueue) for message in messages):
             self.enqueued.set()
-        async with self._submitted:
-            self._submitted.notify_all()
+        await self._hear(num_seen)
         return delivery
 
+    async def _hear(self, num_seen: int) -> None:
+        self.num_seen = max(self.num_seen, num_seen)
+        async with self._heard:
+            self._heard.notify_all()
+
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait for a submission after which `holds`."""
-        async with self._submitted:
-            await self._submitted.wait_for(holds)
+        """Wait for a call after which `holds`."""
+        async with self._heard:
+            await self._heard.wait_for(holds)
 
     async def poll(self, owner: str, num_seen: int) -> Delivery:
-        poll = asyncio.create_task(self.state.poll(owner, num_seen, 1.0))
+        await self._hear(num_seen)
+        poll = asyncio.create_task(self.state.poll(owner, num_seen, self._now_s))
         dead = asyncio.create_task(self._dead.wait())
         await asyncio.wait([poll, dead], return_when=asyncio.FIRST_COMPLETED)
         dead.cancel()
@@ -147,6 +154,22 @@ async def test_when_the_queue_dies_those_who_wait_are_enqueued_at_the_next_one()
         queues.pop(0).kill()
 
         assert (await lease).lease_id == "a"
+
+
+async def test_those_who_move_to_the_next_queue_keep_their_place() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue(with_replica=False, now_s=50.0)]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+        stamp = queues[0].state.dispatcher.waiting_stamp("a")
+        assert stamp is not None
+        await queues[0].until(lambda: queues[0].num_seen > 0)
+
+        queues.pop(0).kill()
+        await queues[0].enqueued.wait()
+
+        assert queues[0].state.dispatcher.waiting_stamp("a") == stamp
+        lease.cancel()
 
 
 async def test_when_the_queue_retires_those_who_wait_move_to_the_new_one() -> None:

@@ -11,6 +11,7 @@ from deployments.queue_messages import (
     Enqueue,
     Granted,
     QueueAnswer,
+    Queued,
     Refused,
     Register,
     Release,
@@ -21,7 +22,7 @@ from deployments.queue_state import OWNER_SILENCE_S, QueueState
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
 from scheduling.replicas import ReplicaState
-from scheduling.score import ScorePolicy
+from scheduling.score import ScorePolicy, Stamp
 from tests.factories import make_ticket
 
 NOW_S = 1000.0
@@ -43,6 +44,10 @@ def leases(answers: tuple[QueueAnswer, ...]) -> list[str]:
     return [answer.grant.lease_id for answer in answers if isinstance(answer, Granted)]
 
 
+def refused(answers: tuple[QueueAnswer, ...]) -> list[str]:
+    return [answer.lease_id for answer in answers if isinstance(answer, Refused)]
+
+
 def test_a_free_slot_is_granted_in_the_answer_to_the_enqueue_itself() -> None:
     state = make_state()
     state.submit("replica", [register()], 0, NOW_S)
@@ -50,6 +55,14 @@ def test_a_free_slot_is_granted_in_the_answer_to_the_enqueue_itself() -> None:
     delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
 
     assert leases(delivery.answers) == ["a"]
+
+
+def test_whoever_must_wait_is_told_the_stamp_to_keep() -> None:
+    state = make_state()
+
+    delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    assert delivery.answers == (Queued("a", Stamp(priority=0.0, arrival_s=NOW_S)),)
 
 
 def test_answers_are_kept_until_they_are_acknowledged_and_keep_their_numbers() -> None:
@@ -68,7 +81,7 @@ async def test_a_parked_poll_wakes_with_the_grant_that_a_release_makes_possible(
     state = make_state()
     state.submit("replica", [register()], 0, NOW_S)
     state.submit("router", [Enqueue(make_ticket(lease_id="a")), Enqueue(make_ticket(lease_id="b"))], 0, NOW_S)
-    poll = asyncio.create_task(state.poll("router", 1, NOW_S))
+    poll = asyncio.create_task(state.poll("router", 2, NOW_S))
     await asyncio.sleep(0)
 
     state.submit("replica", [Claim("a", "r1"), Release("a")], 0, NOW_S)
@@ -81,8 +94,8 @@ def test_a_refused_ticket_is_told_to_its_own_owner_only() -> None:
     first = state.submit("one", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
     second = state.submit("two", [Enqueue(make_ticket(lease_id="b"))], 0, NOW_S)
 
-    assert first.answers == ()
-    assert [answer.lease_id for answer in second.answers if isinstance(answer, Refused)] == ["b"]
+    assert refused(first.answers) == []
+    assert refused(second.answers) == ["b"]
 
 
 def test_a_replica_that_left_serve_s_list_is_granted_nothing() -> None:
@@ -136,13 +149,13 @@ def test_an_owner_that_falls_silent_loses_its_leases_to_those_who_wait() -> None
 async def test_a_retired_queue_sends_everyone_away_and_grants_nothing() -> None:
     state = make_state()
     state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
-    poll = asyncio.create_task(state.poll("router", 0, NOW_S))
+    poll = asyncio.create_task(state.poll("router", 1, NOW_S))
     await asyncio.sleep(0)
 
     state.retire()
     told = await asyncio.wait_for(poll, 1)
-    refused = state.submit("replica", [register()], 0, NOW_S)
+    sent_away = state.submit("replica", [register()], 0, NOW_S)
 
-    assert told == Delivery(0, (Retired(),))
-    assert refused.answers == (Retired(),)
+    assert told == Delivery(1, (Retired(),))
+    assert sent_away.answers == (Retired(),)
     assert leases(state.submit("router", [], 1, NOW_S).answers) == []

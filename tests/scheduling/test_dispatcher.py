@@ -450,3 +450,12 @@ def test_the_snapshot_says_why_a_ticket_waits() -> None:
 
 def why(dispatcher: Dispatcher) -> list[str]:
     return [view.why.value for view in dispatcher.snapshot(0).waiting]
+
+
+def test_open_ended_requests_share_a_cache_that_could_not_hold_their_longest_answers() -> None:
+    replica = make_replica(max_num_seqs=4, kv_tokens=4_000, max_model_len=4_000)
+    dispatcher = make_dispatcher(replica)
+
+    enqueue(dispatcher, "a", "b", "c", num_prompt_tokens=10, max_output_tokens=3_900)
+
+    assert granted(dispatcher) == ["a", "b", "c"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scheduling.request import Grant
+from scheduling.request import EXPECTED_OUTPUT_TOKENS, Grant, TokenNeed
 from scheduling.score import ScorePolicy, Stamp
 from tests.factories import make_ticket
 
@@ -42,3 +42,11 @@ def test_tickets_and_grants_cross_process_borders_unchanged() -> None:
     ticket = make_ticket(stamp=stamp)
     grant = Grant("lease-1", "replica-1", stamp, ScorePolicy(), granted_s=4)
     assert pickle.loads(pickle.dumps((ticket, grant))) == (ticket, grant)
+
+
+def test_a_ticket_reserves_what_it_is_expected_to_hold_and_must_fit_with_its_longest_answer() -> None:
+    open_ended = make_ticket(num_prompt_tokens=10, max_output_tokens=8_000)
+    short = make_ticket(num_prompt_tokens=10, max_output_tokens=20)
+
+    assert open_ended.need == TokenNeed(most=8_010, expected=10 + EXPECTED_OUTPUT_TOKENS)
+    assert short.need == TokenNeed(most=30, expected=30)

@@ -1,0 +1,179 @@
+"""The shipped model behind two ingress replicas, started by `fastserve serve`: what users and operators see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import httpx
+import openai
+import pytest
+
+from tests.service.conftest import MODEL
+from tests.service.openai_checks import ALL_CHECKS, client_of
+from tests.service.running import Service
+from tests.service.waiting import metric_total, queue_of, until
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
+
+SECRET = "xylophone-7731"
+
+
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.__name__)
+def test_the_openai_client_is_answered(default_service: Service, check: Callable[[openai.OpenAI], None]) -> None:
+    check(client_of(default_service.base_url))
+
+
+async def test_sixteen_requests_share_their_steps(default_service: Service) -> None:
+    num_tokens = 64
+    body = {"model": MODEL, "prompt": "Count", "max_tokens": num_tokens, "ignore_eos": True}
+    async with httpx.AsyncClient(base_url=default_service.base_url, timeout=120) as http:
+        before = await until(lambda: metric_total(http, "fastserve:engine_steps_total"), lambda steps: steps > 0)
+        answers = await asyncio.gather(*(http.post("/v1/completions", json=body) for _ in range(16)))
+        assert [answer.json()["usage"]["completion_tokens"] for answer in answers] == [num_tokens] * 16
+        after = await until(
+            lambda: metric_total(http, "fastserve:engine_steps_total"), lambda steps: steps >= before + num_tokens
+        )
+
+    assert after - before <= 1.2 * num_tokens
+
+
+async def test_metrics_are_the_same_whichever_ingress_answers(default_service: Service) -> None:
+    """Connections are spread over the two ingresses, so twenty fresh ones ask both."""
+    body = {"model": MODEL, "prompt": "Hi", "max_tokens": 1}
+    totals = []
+    for _ in range(4):
+        async with httpx.AsyncClient(base_url=default_service.base_url, timeout=60) as http:
+            assert (await http.post("/v1/completions", json=body)).status_code == 200
+    async with httpx.AsyncClient(base_url=default_service.base_url, timeout=60) as http:
+        expected = await until(lambda: _settled_total(http), lambda total: total is not None)
+    for _ in range(20):
+        async with httpx.AsyncClient(base_url=default_service.base_url, timeout=60) as http:
+            totals.append(await metric_total(http, "vllm:request_success_total"))
+
+    assert set(totals) == {expected}
+
+
+async def test_the_queue_never_shows_a_prompt(default_service: Service) -> None:
+    body = {"model": MODEL, "prompt": SECRET, "max_tokens": 200, "ignore_eos": True}
+    async with httpx.AsyncClient(base_url=default_service.base_url, timeout=120) as http:
+        asking = [asyncio.create_task(http.post("/v1/completions", json=body)) for _ in range(40)]
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_waiting"] > 0)
+        shown = (await http.get("/v1/queue")).text
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] + queue["num_waiting"] == 0)
+
+    assert "num_prompt_tokens" in shown
+    assert SECRET not in shown
+
+
+async def test_an_urgent_request_passes_a_thousand_long_prompts(default_service: Service) -> None:
+    """Bulk prompts keep both pools and the queue busy; the urgent one must reach the engine before they are through."""
+    long_prompt = "lorem ipsum dolor sit amet " * 1200
+    bulk = {"model": MODEL, "prompt": long_prompt, "max_tokens": 1, "priority": -10}
+    urgent = {"model": MODEL, "prompt": "Hi", "max_tokens": 1, "priority": 10, "stream": True}
+    limits = httpx.Limits(max_connections=1100)
+    async with httpx.AsyncClient(base_url=default_service.base_url, timeout=300, limits=limits) as http:
+        asking = [asyncio.create_task(http.post("/v1/completions", json=bulk)) for _ in range(1000)]
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_waiting"] > 0)
+        async with http.stream("POST", "/v1/completions", json=urgent) as response:
+            assert response.status_code == 200
+            num_answered = sum(task.done() for task in asking)
+            ahead_when_queued = float(response.headers["x-fastserve-queue-ms"])
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] + queue["num_waiting"] == 0)
+
+    assert num_answered < 500
+    assert ahead_when_queued >= 0
+
+
+@pytest.mark.parametrize("place", ["queued", "streaming"])
+async def test_a_client_that_disconnects_frees_its_place(default_service: Service, place: str) -> None:
+    body = {"model": MODEL, "prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+    num_clients = 1 if place == "streaming" else 40
+    async with httpx.AsyncClient(base_url=default_service.base_url, timeout=120) as http:
+        clients = [asyncio.create_task(_read_on(default_service, body)) for _ in range(num_clients)]
+        wanted = "num_running" if place == "streaming" else "num_waiting"
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue[wanted] > 0)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] + queue["num_waiting"] == 0)
+        await until(lambda: metric_total(http, "vllm:num_requests_running"), lambda running: running == 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (b"{", 400, None),
+        (b"[]", 400, None),
+        (b'{"model": "nobody", "prompt": "Hi"}', 404, "model"),
+        (json.dumps({"model": MODEL, "prompt": "Hi", "temperature": "hot"}).encode(), 400, "temperature"),
+        (json.dumps({"model": MODEL, "prompt": "Hi", "max_tokens": -1}).encode(), 400, "max_tokens"),
+        (b'{"model": "%s", "prompt": "Hi", "temperature": NaN}' % MODEL.encode(), 400, None),
+        (json.dumps({"model": MODEL, "prompt": [1] * 8192, "max_tokens": 1}).encode(), 400, "prompt"),
+        (json.dumps({"model": MODEL, "prompt": "Hi", "no_such_field": 1}).encode(), 400, "no_such_field"),
+    ],
+)
+def test_bad_input_is_answered_and_the_service_goes_on(
+    default_service: Service, body: bytes, status: int, param: str | None
+) -> None:
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{default_service.base_url}/v1/completions", content=body, headers=headers, timeout=60)
+
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["param"] == param
+    assert "Traceback" not in answer.text
+    assert httpx.get(f"{default_service.base_url}/readyz", timeout=60).status_code == 200
+
+
+def test_a_prompt_that_leaves_one_token_for_the_answer_is_answered(default_service: Service) -> None:
+    body = {"model": MODEL, "prompt": [1] * 8191, "max_tokens": 1}
+
+    answer = httpx.post(f"{default_service.base_url}/v1/completions", json=body, timeout=120)
+
+    assert answer.json()["usage"] == {
+        **answer.json()["usage"],
+        "prompt_tokens": 8191,
+        "completion_tokens": 1,
+    }
+
+
+def test_each_response_carries_one_request_id(default_service: Service) -> None:
+    answer = httpx.get(f"{default_service.base_url}/healthz", headers={"x-request-id": "mine-42"}, timeout=60)
+
+    assert answer.headers.get_list("x-request-id") == ["mine-42"]
+
+
+def test_the_simple_form_answers(default_service: Service) -> None:
+    body = {"prompt": "The capital of France is", "max_length": 16, "temperature": 0.0}
+
+    answer = httpx.post(f"{default_service.base_url}/generate", json=body, timeout=60).json()
+
+    assert "Paris" in answer["generated_text"]
+    assert answer["model_name"] == MODEL
+    assert answer["generation_time"] > 0
+
+
+async def _settled_total(http: httpx.AsyncClient) -> float | None:
+    """The total once two readings a report apart agree; None until then."""
+    first = await metric_total(http, "vllm:request_success_total")
+    await asyncio.sleep(0.05)
+    return first if first == await metric_total(http, "vllm:request_success_total") else None
+
+
+async def _read_on(service: Service, body: dict[str, object]) -> None:
+    async with (
+        httpx.AsyncClient(base_url=service.base_url, timeout=120) as http,
+        http.stream("POST", "/v1/completions", json=body) as response,
+    ):
+        async for _ in response.aiter_bytes():
+            continue

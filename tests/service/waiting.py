@@ -1,0 +1,43 @@
+"""Waiting for what a service shows, with a bound; and reading it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+WITHIN_S = 90.0
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T]], holds: Callable[[T], bool], *, within_s: float = WITHIN_S) -> T:
+    """What `look` shows as soon as `holds` is true of it.
+
+    Raises:
+        AssertionError: it was not within `within_s`; with what was seen last.
+    """
+    seen: Any = "nothing"
+    try:
+        async with asyncio.timeout(within_s):
+            while not holds(seen := await look()):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {within_s} s; last seen: {seen}") from None
+    return seen
+
+
+async def queue_of(http: httpx.AsyncClient, model: str) -> dict[str, Any]:
+    """The model's entry in `/v1/queue`; an empty one while its queue cannot be asked."""
+    listing = (await http.get("/v1/queue")).json()["data"]
+    empty = {"model": model, "num_waiting": -1, "num_running": -1, "waiting": [], "replicas": []}
+    return next((entry for entry in listing if entry["model"] == model), empty)
+
+
+async def metric_total(http: httpx.AsyncClient, sample_name: str) -> float:
+    """The sum of a metric's samples over all labels; 0 when there are none."""
+    text = (await http.get("/metrics")).raise_for_status().text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == sample_name)
