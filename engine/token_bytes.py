@@ -32,13 +32,10 @@ class TokenBytes:
         to_bytes = _byte_level if _is_byte_level(tokenizer) else _sentence_piece
         self._bytes = {token_id: to_bytes(token) for token, token_id in tokenizer.get_vocab(True).items()}
         self._bytes |= {token_id: token.content.encode() for token_id, token in added.items()}
+        self.vocab_size = max(self._bytes) + 1
 
     def __getitem__(self, token_id: int) -> bytes:
         return self._bytes.get(token_id, b"")
-
-    @property
-    def vocab_size(self) -> int:
-        return max(self._bytes) + 1
 
 
 def _is_byte_level(tokenizer: RustTokenizer) -> bool:
