@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from deployments.api.request_log import facts_of
+from deployments.api.request_metrics import count_request
 from deployments.api.request_record import RequestRecord
 from deployments.config import IngressUserConfig
 from deployments.telemetry.metrics import ServingMetrics
@@ -21,7 +22,7 @@ class Telemetry:
 
     def finish(self, record: RequestRecord, settings: IngressUserConfig) -> None:
         """Counts the request and writes its line."""
-        self.metrics.observe_request(record, settings)
+        count_request(self.metrics, record, settings)
         self.log.info("request", **facts_of(record))
 
     def report_crash(self, record: RequestRecord, error: Exception) -> None:

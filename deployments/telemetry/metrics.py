@@ -7,14 +7,10 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from deployments.api.request_record import RequestRecord
-from deployments.config import IngressUserConfig
 from deployments.telemetry import metric_table as table
 from deployments.telemetry.metric_snapshot import MetricsSnapshot, snapshot_of
 from deployments.telemetry.metric_table import METRICS, MetricSpec
 from engine.protocol import EngineStats
-
-TURNED_AWAY = frozenset({"queue_full", "deadline_unmeetable"})
 
 
 class MetricSink(Protocol):
@@ -59,70 +55,36 @@ class ServingMetrics:
         """Everything so far: cumulative, picklable."""
         return snapshot_of(self.source_id, self._own.registry)
 
-    def observe_request(self, record: RequestRecord, settings: IngressUserConfig) -> None:
-        """Counts a request that has ended. One that named no model of ours has none to be counted under."""
-        if record.model is None or record.standing is None:
-            return
-        service_class = record.standing.service_class
-        labels = (record.model, service_class)
-        self._observe_end(record, labels)
-        if record.ttft_s is not None:
-            self._observe_tokens(record, labels)
-        objectives = settings.classes.get(service_class)
-        if objectives is not None and record.met(objectives):
-            self._record(table.GOODPUT, labels)
+    def record(self, spec: MetricSpec, labels: tuple[str, ...], value: float = 1.0) -> None:
+        """One observation, in every sink. `labels` are the metric's own, in the order of its spec."""
+        for sink in self._sinks:
+            sink.record(spec, labels, value)
+
+    def add(self, spec: MetricSpec, labels: tuple[str, ...], gained: int) -> None:
+        """What a counter gained; nothing gained makes no sample."""
+        if gained > 0:
+            self.record(spec, labels, gained)
 
     def observe_engine(self, model: str, stats: EngineStats) -> None:
         """Takes over an engine's gauges, and what its counters have gained since the last call."""
         labels = (model,)
-        self._record(table.RUNNING, labels, stats.num_running)
-        self._record(table.WAITING, labels, stats.num_waiting + stats.num_parked)
-        self._record(table.KV_USAGE, labels, stats.kv_blocks_used / max(1, stats.kv_blocks_total))
+        self.record(table.RUNNING, labels, stats.num_running)
+        self.record(table.WAITING, labels, stats.num_waiting + stats.num_parked)
+        self.record(table.KV_USAGE, labels, stats.kv_blocks_used / max(1, stats.kv_blocks_total))
         last = self._last_stats.get(model, EngineStats())
         self._last_stats[model] = stats
-        self._add(table.PREEMPTIONS, labels, stats.num_preemptions - last.num_preemptions)
-        self._add(table.STEPS, labels, stats.num_steps - last.num_steps)
+        self.add(table.PREEMPTIONS, labels, stats.num_preemptions - last.num_preemptions)
+        self.add(table.STEPS, labels, stats.num_steps - last.num_steps)
 
     def observe_queue(self, model: str, num_waiting: int) -> None:
         """The length of a model's queue. One source may say it; several would be added up."""
-        self._record(table.WAITING, (model,), num_waiting)
+        self.record(table.WAITING, (model,), num_waiting)
 
     def observe_bound_margin(self, model: str, margin_s: float) -> None:
-        self._record(table.BOUND_MARGIN, (model,), margin_s)
+        self.record(table.BOUND_MARGIN, (model,), margin_s)
 
     def count_failover(self, model: str, service_class: str) -> None:
-        self._record(table.FAILOVERS, (model, service_class))
-
-    def _observe_end(self, record: RequestRecord, labels: tuple[str, str]) -> None:
-        self._record(table.E2E, labels, record.e2e_s)
-        if record.started is not None:
-            self._record(table.QUEUE_TIME, labels, record.started.queue_s)
-        for reason in record.finish_reasons:
-            self._record(table.SUCCESSES, (*labels, reason))
-        if record.error_code is not None:
-            self._record(table.FAILURES, (*labels, record.error_code))
-        if record.error_code in TURNED_AWAY:
-            self._record(table.SHEDS, labels)
-
-    def _observe_tokens(self, record: RequestRecord, labels: tuple[str, str]) -> None:
-        self._record(table.TTFT, labels, record.ttft_s or 0.0)
-        self._record(table.REQUEST_PROMPT_TOKENS, labels, record.num_prompt_tokens)
-        self._record(table.REQUEST_OUTPUT_TOKENS, labels, record.num_output_tokens)
-        self._add(table.PROMPT_TOKENS, labels, record.num_prompt_tokens)
-        self._add(table.GENERATION_TOKENS, labels, record.num_output_tokens)
-        self._add(table.CACHED_TOKENS, labels, record.num_cached_tokens)
-        if record.tpot_s is not None:
-            self._record(table.TPOT, labels, record.tpot_s)
-        for gap_s in record.gaps_s:
-            self._record(table.ITL, labels, gap_s)
-
-    def _add(self, spec: MetricSpec, labels: tuple[str, ...], gained: int) -> None:
-        if gained > 0:
-            self._record(spec, labels, gained)
-
-    def _record(self, spec: MetricSpec, labels: tuple[str, ...], value: float = 1.0) -> None:
-        for sink in self._sinks:
-            sink.record(spec, labels, value)
+        self.record(table.FAILOVERS, (model, service_class))
 
 
 def tags_of(spec: MetricSpec, labels: tuple[str, ...]) -> Mapping[str, str]:
