@@ -10,8 +10,8 @@ from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus
 
 from deployments.errors import ApiError
-from deployments.metrics_reporter import MetricsReporter
-from deployments.queue_lines import find_ray_queue
+from deployments.queueing.lines import find_ray_queue
+from deployments.telemetry.metrics_reporter import MetricsReporter
 from scheduling.snapshot import QueueSnapshot
 
 SNAPSHOT_TIMEOUT_S = 5.0

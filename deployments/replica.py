@@ -23,13 +23,13 @@ from cluster.rank_group import RankGroup, RankPlacement
 from deployments.engine_link import EngineLink, LinkBroken
 from deployments.errors import ReplicaFailed
 from deployments.generate_call import GenerateCall, GenerationEvent, Started
-from deployments.metric_snapshot import MetricsSnapshot
-from deployments.metrics import ServingMetrics
-from deployments.metrics_reporter import MetricsReporter
-from deployments.queue_client import QueueClient
-from deployments.queue_lines import find_ray_queue
-from deployments.queue_messages import Claim, QueueMessage, Register, Release
-from deployments.ray_metrics import RaySink
+from deployments.queueing.client import QueueClient
+from deployments.queueing.lines import find_ray_queue
+from deployments.queueing.messages import Claim, QueueMessage, Register, Release
+from deployments.telemetry.metric_snapshot import MetricsSnapshot
+from deployments.telemetry.metrics import ServingMetrics
+from deployments.telemetry.metrics_reporter import MetricsReporter
+from deployments.telemetry.ray_metrics import RaySink
 from engine.config import EngineConfig
 from engine.protocol import EngineCapacity, EngineStats
 from engine.rank import Rank

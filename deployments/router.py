@@ -12,8 +12,8 @@ import asyncio
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from deployments.generate_call import GenerateCall
-from deployments.queue_lines import queue_line
-from deployments.queue_messages import Release, SendFailed
+from deployments.queueing.lines import queue_line
+from deployments.queueing.messages import Release, SendFailed
 from scheduling.request import Grant
 
 REPLICA_APPEARS_S = 5.0  # how long a granted replica may take to show up in this router's own list

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from deployments.api.model_service import ModelCard, ModelService
 from deployments.generate_call import GenerateCall, GenerationEvent, Started
-from deployments.model_service import ModelCard, ModelService
 from engine.detokenizer import IncrementalDetokenizer
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
 from engine.tokenizer import TemplateRefused

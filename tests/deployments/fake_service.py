@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from deployments.api.ingress import create_api
+from deployments.api.preprocess import Preprocessor
+from deployments.api.request_log import make_logger
+from deployments.api.scored_pool import ScoredPool
 from deployments.config import IngressUserConfig
-from deployments.ingress import create_api
-from deployments.metric_snapshot import merge
-from deployments.metrics import ServingMetrics
-from deployments.preprocess import Preprocessor
-from deployments.request_log import make_logger
-from deployments.scored_pool import ScoredPool
+from deployments.telemetry.metric_snapshot import merge
+from deployments.telemetry.metrics import ServingMetrics
 from scheduling.score import ScorePolicy
 from scheduling.snapshot import QueueSnapshot
 from tests.deployments.fake_model import FakeHandle, fake_service

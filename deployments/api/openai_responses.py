@@ -1,0 +1,160 @@
+"""Owns how answers are written: OpenAI's objects and chunks, and the simple form. Knows nothing of their making."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from deployments.api.answer_parts import Part
+from deployments.api.model_service import Tokenizer
+from deployments.api.openai_logprobs import EchoedPrompt, chat_logprobs, completion_logprobs
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request; each prompt counts once, whatever `n` is."""
+
+    num_prompt_tokens: int
+    num_output_tokens: int
+    num_cached_tokens: int
+
+    def to_json(self) -> JsonObject:
+        return {
+            "prompt_tokens": self.num_prompt_tokens,
+            "completion_tokens": self.num_output_tokens,
+            "total_tokens": self.num_prompt_tokens + self.num_output_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.num_cached_tokens},
+        }
+
+
+class AnswerFormat(Protocol):
+    """One dialect. `chunks` gives the stream's objects for a part, `usage_chunk` the one after the last part."""
+
+    def whole(self, parts: Sequence[Part], usage: Usage, elapsed_s: float) -> JsonObject: ...
+
+    def chunks(self, part: Part) -> list[JsonObject]: ...
+
+    def usage_chunk(self, usage: Usage) -> JsonObject: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every object of one answer repeats. with_usage: chunks say `usage: null` before the one that has it."""
+
+    answer_id: str
+    created_s: int
+    model: str
+    with_usage: bool = False
+
+    def wrap(self, kind: str, choices: list[JsonObject]) -> JsonObject:
+        shared = {"id": self.answer_id, "object": kind, "created": self.created_s, "model": self.model}
+        return {**shared, "choices": choices, "system_fingerprint": None}
+
+    def wrap_chunk(self, kind: str, choices: list[JsonObject]) -> JsonObject:
+        chunk = self.wrap(kind, choices)
+        return {**chunk, "usage": None} if self.with_usage else chunk
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """Chat completions. num_logprobs: alternatives beside each token; None shows no log probabilities."""
+
+    envelope: Envelope
+    tokenizer: Tokenizer
+    num_logprobs: int | None = None
+
+    def whole(self, parts: Sequence[Part], usage: Usage, elapsed_s: float) -> JsonObject:
+        choices = [self._choice(part, "message", _message(part.text)) for part in parts]
+        return {**self.envelope.wrap("chat.completion", choices), "usage": usage.to_json()}
+
+    def chunks(self, part: Part) -> list[JsonObject]:
+        choices = [self._choice(part, "delta", {"content": part.text} if part.text else {})]
+        if part.is_first:
+            role = {"role": "assistant", "content": "", "refusal": None}
+            choices.insert(0, self._choice(Part(part.index, is_first=True), "delta", role))
+        return [self.envelope.wrap_chunk("chat.completion.chunk", [choice]) for choice in choices]
+
+    def usage_chunk(self, usage: Usage) -> JsonObject:
+        return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage.to_json()}
+
+    def _choice(self, part: Part, content_key: str, content: JsonObject) -> JsonObject:
+        return {
+            "index": part.index,
+            content_key: content,
+            "logprobs": self._logprobs(part),
+            "finish_reason": part.finish_reason,
+        }
+
+    def _logprobs(self, part: Part) -> JsonObject | None:
+        if self.num_logprobs is None or not part.logprobs:
+            return None
+        return chat_logprobs(self.tokenizer, part.logprobs, self.num_logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionFormat:
+    """Completions. echoes: by choice index, the prompts that the answer repeats; empty without `echo`."""
+
+    envelope: Envelope
+    tokenizer: Tokenizer
+    num_logprobs: int | None = None
+    echoes: Sequence[EchoedPrompt] = field(default_factory=list)
+
+    def whole(self, parts: Sequence[Part], usage: Usage, elapsed_s: float) -> JsonObject:
+        choices = [self._choice(part) for part in parts]
+        return {**self.envelope.wrap("text_completion", choices), "usage": usage.to_json()}
+
+    def chunks(self, part: Part) -> list[JsonObject]:
+        return [self.envelope.wrap_chunk("text_completion", [self._choice(part)])]
+
+    def usage_chunk(self, usage: Usage) -> JsonObject:
+        return {**self.envelope.wrap("text_completion", []), "usage": usage.to_json()}
+
+    def _choice(self, part: Part) -> JsonObject:
+        echo = self.echoes[part.index] if self.echoes else None
+        shown = echo.text if echo is not None and part.is_first else ""
+        return {
+            "index": part.index,
+            "text": shown + part.text,
+            "logprobs": self._logprobs(part, echo),
+            "finish_reason": part.finish_reason,
+        }
+
+    def _logprobs(self, part: Part, echo: EchoedPrompt | None) -> JsonObject | None:
+        if self.num_logprobs is None:
+            return None
+        shift = 0 if echo is None else len(echo.text)
+        logprobs, token_ids = [*part.logprobs], part.token_ids
+        offsets = [offset + shift for offset in part.text_offsets]
+        if echo is None or not part.is_first:
+            return completion_logprobs(self.tokenizer, logprobs, token_ids, offsets, self.num_logprobs)
+        return completion_logprobs(
+            self.tokenizer,
+            [None, *(part.prompt_logprobs or []), *logprobs],
+            echo.token_ids + token_ids,
+            echo.offsets + offsets,
+            self.num_logprobs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateFormat:
+    """The simple form, which does not stream."""
+
+    model: str
+
+    def whole(self, parts: Sequence[Part], usage: Usage, elapsed_s: float) -> JsonObject:
+        return {"generated_text": parts[0].text, "generation_time": elapsed_s, "model_name": self.model}
+
+    def chunks(self, part: Part) -> list[JsonObject]:
+        return [{"generated_text": part.text}]
+
+    def usage_chunk(self, usage: Usage) -> JsonObject:
+        return {"usage": usage.to_json()}
+
+
+def _message(text: str) -> JsonObject:
+    return {"role": "assistant", "content": text, "refusal": None}

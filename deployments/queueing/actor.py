@@ -1,0 +1,121 @@
+"""The queue of one model as a Ray actor: gives `QueueState` a clock, Serve's membership and a wire. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray import serve
+
+from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles, own_identity
+from deployments.queueing.membership import watch_running_replicas
+from deployments.queueing.messages import Delivery, QueueMessage
+from deployments.queueing.state import QueueState
+from deployments.telemetry.metric_snapshot import MetricsSnapshot
+from deployments.telemetry.metrics import ServingMetrics
+from deployments.telemetry.metrics_reporter import MetricsReporter
+from deployments.telemetry.ray_metrics import RaySink
+from scheduling.admission import AdmissionBounds
+from scheduling.dispatcher import Dispatcher, QueueSnapshot
+from scheduling.score import ScorePolicy
+
+logger = logging.getLogger("ray.serve")
+
+TICK_S = 0.1  # deadlines, unclaimed grants and silent owners are looked at this often; no grant waits for it
+T = TypeVar("T")
+
+
+@ray.remote(num_cpus=0, max_restarts=0, concurrency_groups={"control": 16})  # type: ignore[call-overload]
+class PriorityQueue:
+    """One per model deployment, owned by Serve's controller; the order is exact because there is only one.
+
+    Routers and replicas call `submit` and `poll`; at most one poll of each is parked here. Control methods run on a
+    concurrency group of their own, so that no number of parked polls keeps them out, and hop onto the main loop.
+    """
+
+    def __init__(self) -> None:
+        self._state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds()), own_identity())
+        self._main_loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watch: Any = None
+
+    async def submit(self, owner: str, messages: Sequence[QueueMessage], num_seen: int) -> Delivery:
+        """Take a batch in; returns what is already decided for `owner`."""
+        self._ensure_started()
+        return self._state.submit(owner, messages, num_seen, time.time())
+
+    async def poll(self, owner: str, num_seen: int) -> Delivery:
+        """Wait, for a bounded time, until something is decided for `owner`."""
+        self._ensure_started()
+        return await self._state.poll(owner, num_seen, time.time())
+
+    @ray.method(concurrency_group="control")
+    async def identity(self) -> ActorIdentity:
+        return self._state.identity
+
+    @ray.method(concurrency_group="control")
+    async def snapshot(self) -> QueueSnapshot:
+        return await self._on_main(self._snapshot())
+
+    @ray.method(concurrency_group="control")
+    async def retire(self) -> None:
+        await self._on_main(self._retire())
+
+    async def _snapshot(self) -> QueueSnapshot:
+        return self._state.dispatcher.snapshot(time.time())
+
+    async def _retire(self) -> None:
+        self._state.retire()
+
+    async def _on_main(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._main_loop is None:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._main_loop))
+
+    def _ensure_started(self) -> None:
+        if self._main_loop is not None:
+            return
+        self._main_loop = asyncio.get_running_loop()
+        context = serve.get_deployment_actor_context()
+        self._watch = watch_running_replicas(
+            context.app_name,
+            context.deployment,
+            lambda running: self._state.follow(running, time.time()),
+            client_id=f"{type(self).__name__}:{self._state.identity.actor_id}",
+        )
+        self._metrics = ServingMetrics(f"queue-{self._state.identity.actor_id}", RaySink())
+        self._model_name = context.deployment
+        reporter = MetricsReporter(context.app_name, self._metrics_now)
+        self._tasks.append(asyncio.create_task(reporter.run()))
+        self._tasks.append(asyncio.create_task(self._tick_forever()))
+        self._tasks.append(asyncio.create_task(self._retire_older(context.app_name, context.deployment)))
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._state.tick(time.time())
+
+    def _metrics_now(self) -> MetricsSnapshot:
+        dispatcher = self._state.dispatcher
+        self._metrics.observe_queue(self._model_name, dispatcher.num_waiting)
+        if math.isfinite(dispatcher.overtaking.smallest_slack_s):
+            self._metrics.observe_bound_margin(self._model_name, dispatcher.overtaking.smallest_slack_s)
+        return self._metrics.snapshot()
+
+    async def _retire_older(self, app_name: str, deployment_name: str) -> None:
+        handles = await asyncio.to_thread(actor_handles, app_name, deployment_name, QUEUE)
+        for name, handle in handles.items():
+            await self._retire_if_older(name, handle)
+
+    async def _retire_if_older(self, name: str, handle: Any) -> None:
+        try:
+            identity: ActorIdentity = await handle.identity.remote()
+            if identity.started_s < self._state.identity.started_s:
+                await handle.retire.remote()
+        except ray.exceptions.RayActorError:
+            logger.info("An older queue ended before it could be retired.", extra={"queue": name})

@@ -1,0 +1,76 @@
+"""Owns this process's lines to the queues: one `QueueClient` for each model, made at first use, run on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.deployment_actors import QUEUE, find_in_charge
+from deployments.queueing.client import QueueClient
+from deployments.queueing.messages import Configure, Delivery, QueueMessage
+from scheduling.snapshot import QueueSnapshot
+
+_PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class RayQueue:
+    """A Ray actor handle with the two calls that a client makes."""
+
+    actor: Any
+
+    async def submit(self, owner: str, messages: list[QueueMessage], num_seen: int) -> Delivery:
+        delivery: Delivery = await self.actor.submit.remote(owner, messages, num_seen)
+        return delivery
+
+    async def poll(self, owner: str, num_seen: int) -> Delivery:
+        delivery: Delivery = await self.actor.poll.remote(owner, num_seen)
+        return delivery
+
+    async def snapshot(self) -> QueueSnapshot:
+        snapshot: QueueSnapshot = await self.actor.snapshot.remote()
+        return snapshot
+
+
+async def find_ray_queue(app_name: str, deployment_name: str) -> RayQueue | None:
+    """The queue in charge of a model, looked up off the event loop."""
+    actor = await asyncio.to_thread(find_in_charge, app_name, deployment_name, QUEUE)
+    return None if actor is None else RayQueue(actor)
+
+
+@dataclass(slots=True)
+class _Line:
+    client: QueueClient
+    task: asyncio.Task[None]
+
+
+_lines: dict[tuple[str, str], _Line] = {}
+_settings: dict[tuple[str, str], Configure] = {}
+
+
+def configure_queue(app_name: str, deployment_name: str, settings: Configure) -> None:
+    """What this process wants the queue to go by: said to it now, and first thing to every queue that comes after."""
+    key = (app_name, deployment_name)
+    _settings[key] = settings
+    if key in _lines:
+        _lines[key].client.tell(settings)
+
+
+def queue_line(app_name: str, deployment_name: str) -> QueueClient:
+    """This process's line to a model's queue. The first caller's event loop runs it."""
+    key = (app_name, deployment_name)
+    line = _lines.get(key)
+    if line is None or line.task.done():
+        client = QueueClient(
+            _PROCESS, lambda: find_ray_queue(app_name, deployment_name), lambda: _greeting(app_name, deployment_name)
+        )
+        line = _lines[key] = _Line(client, asyncio.create_task(client.run(), name=f"queue-line-{deployment_name}"))
+    return line.client
+
+
+def _greeting(app_name: str, deployment_name: str) -> list[QueueMessage]:
+    settings = _settings.get((app_name, deployment_name))
+    return [] if settings is None else [settings]

@@ -1,0 +1,194 @@
+"""The line to the queue: batches, deliveries, a queue that dies. Against a real `QueueState`, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from deployments.deployment_actors import ActorIdentity
+from deployments.queueing.client import QueueClient
+from deployments.queueing.messages import Delivery, Enqueue, QueueMessage, Register, Release
+from deployments.queueing.state import QueueState
+from scheduling.admission import AdmissionBounds
+from scheduling.dispatcher import Dispatcher
+from scheduling.errors import QueueFull
+from scheduling.replicas import ReplicaState
+from scheduling.score import ScorePolicy
+from tests.factories import make_ticket
+
+WITHIN_S = 5.0
+IDENTITY = ActorIdentity("actor", 0.0, retired=False)
+REPLICA = ReplicaState("r1", max_num_seqs=1, kv_tokens=10_000, max_model_len=8_000, incarnation=1)
+
+
+class InMemoryQueue:
+    """A queue actor without Ray. `kill` makes every call fail, as calls to a dead actor do."""
+
+    def __init__(self, *, max_waiting: int = 10, with_replica: bool = True, now_s: float = 1.0) -> None:
+        self.state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting)), IDENTITY)
+        self.messages: list[QueueMessage] = []
+        self.num_seen = 0
+        self._now_s = now_s
+        self.enqueued = asyncio.Event()
+        self._heard = asyncio.Condition()
+        self._dead = asyncio.Event()
+        if with_replica:
+            self.state.submit("replica", [Register(REPLICA)], 0, 1.0)
+
+    def kill(self) -> None:
+        self._dead.set()
+
+    async def submit(self, owner: str, messages: list[QueueMessage], num_seen: int) -> Delivery:
+        if self._dead.is_set():
+            raise ActorDiedError
+        self.messages += messages
+        delivery = self.state.submit(owner, messages, num_seen, self._now_s)
+        if any(isinstance(message, Enqueue) for message in messages):
+            self.enqueued.set()
+        await self._hear(num_seen)
+        return delivery
+
+    async def _hear(self, num_seen: int) -> None:
+        self.num_seen = max(self.num_seen, num_seen)
+        async with self._heard:
+            self._heard.notify_all()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a call after which `holds`."""
+        async with self._heard:
+            await self._heard.wait_for(holds)
+
+    async def poll(self, owner: str, num_seen: int) -> Delivery:
+        await self._hear(num_seen)
+        poll = asyncio.create_task(self.state.poll(owner, num_seen, self._now_s))
+        dead = asyncio.create_task(self._dead.wait())
+        await asyncio.wait([poll, dead], return_when=asyncio.FIRST_COMPLETED)
+        dead.cancel()
+        if self._dead.is_set():
+            poll.cancel()
+            raise ActorDiedError
+        return await poll
+
+    @property
+    def released(self) -> list[str]:
+        return [message.lease_id for message in self.messages if isinstance(message, Release)]
+
+
+@contextlib.asynccontextmanager
+async def line_to(find: Callable[[], InMemoryQueue | None]) -> AsyncIterator[QueueClient]:
+    async def found() -> InMemoryQueue | None:
+        return find()
+
+    client = QueueClient("router", found)
+    task = asyncio.create_task(client.run())
+    try:
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_lease_is_granted_through_the_line() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        grant = await client.lease(make_ticket(lease_id="a"))
+
+    assert grant.replica_id == "r1"
+
+
+async def test_a_lease_asked_for_before_there_is_a_queue_is_asked_for_when_there_is() -> None:
+    queues: list[InMemoryQueue] = []
+    async with line_to(lambda: queues[0] if queues else None) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await asyncio.sleep(0)
+        queues.append(InMemoryQueue())
+
+        assert (await lease).lease_id == "a"
+
+
+async def test_a_refusal_is_raised_to_the_one_who_asked() -> None:
+    queue = InMemoryQueue(max_waiting=1, with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        first = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+
+        with pytest.raises(QueueFull):
+            await client.lease(make_ticket(lease_id="b"))
+        assert not first.done()
+        first.cancel()
+
+
+async def test_cancelling_the_wait_takes_the_ticket_out_of_the_queue() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+
+        lease.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await lease
+        await queue.until(lambda: queue.state.dispatcher.num_waiting == 0)
+
+
+async def test_a_grant_for_a_wait_that_was_cancelled_is_given_back() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+        queue.state.submit("replica", [Register(REPLICA)], 0, 1.0)  # grants it
+        lease.cancel()
+
+        await queue.until(lambda: queue.state.dispatcher.num_running == 0)
+
+
+async def test_when_the_queue_dies_those_who_wait_are_enqueued_at_the_next_one() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+
+        queues.pop(0).kill()
+
+        assert (await lease).lease_id == "a"
+
+
+async def test_those_who_move_to_the_next_queue_keep_their_place() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue(with_replica=False, now_s=50.0)]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+        stamp = queues[0].state.dispatcher.waiting_stamp("a")
+        assert stamp is not None
+        await queues[0].until(lambda: queues[0].num_seen > 0)
+
+        queues.pop(0).kill()
+        await queues[0].enqueued.wait()
+
+        assert queues[0].state.dispatcher.waiting_stamp("a") == stamp
+        lease.cancel()
+
+
+async def test_when_the_queue_retires_those_who_wait_move_to_the_new_one() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+
+        queues.pop(0).state.retire()
+
+        assert (await lease).lease_id == "a"
+
+
+async def test_a_release_that_the_dead_queue_never_heard_reaches_the_next_one() -> None:
+    queues = [InMemoryQueue(), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        dead = queues.pop(0)
+        dead.kill()
+
+        client.tell(Release("a"))
+        await queues[0].until(lambda: "a" in queues[0].released)

@@ -1,0 +1,161 @@
+"""Mailboxes, heartbeats and membership around the dispatcher."""
+
+from __future__ import annotations
+
+import asyncio
+
+from deployments.deployment_actors import ActorIdentity
+from deployments.queueing.messages import (
+    Claim,
+    Delivery,
+    Enqueue,
+    Granted,
+    QueueAnswer,
+    Queued,
+    Refused,
+    Register,
+    Release,
+    Retired,
+    SendFailed,
+)
+from deployments.queueing.state import OWNER_SILENCE_S, QueueState
+from scheduling.admission import AdmissionBounds
+from scheduling.dispatcher import Dispatcher
+from scheduling.replicas import ReplicaState
+from scheduling.score import ScorePolicy, Stamp
+from tests.factories import make_ticket
+
+NOW_S = 1000.0
+
+
+def make_state(*, max_waiting: int = 10) -> QueueState:
+    return QueueState(
+        Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting)),
+        ActorIdentity("actor", NOW_S, retired=False),
+    )
+
+
+def register(replica_id: str = "r1", *, slots: int = 1, holding: tuple[str, ...] = ()) -> Register:
+    state = ReplicaState(replica_id, max_num_seqs=slots, kv_tokens=10_000, max_model_len=8_000, incarnation=1)
+    return Register(state, holding)
+
+
+def leases(answers: tuple[QueueAnswer, ...]) -> list[str]:
+    return [answer.grant.lease_id for answer in answers if isinstance(answer, Granted)]
+
+
+def refused(answers: tuple[QueueAnswer, ...]) -> list[str]:
+    return [answer.lease_id for answer in answers if isinstance(answer, Refused)]
+
+
+def test_a_free_slot_is_granted_in_the_answer_to_the_enqueue_itself() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+
+    delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    assert leases(delivery.answers) == ["a"]
+
+
+def test_whoever_must_wait_is_told_the_stamp_to_keep() -> None:
+    state = make_state()
+
+    delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    assert delivery.answers == (Queued("a", Stamp(priority=0.0, arrival_s=NOW_S)),)
+
+
+def test_answers_are_kept_until_they_are_acknowledged_and_keep_their_numbers() -> None:
+    state = make_state()
+    state.submit("replica", [register(slots=2)], 0, NOW_S)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    again = state.submit("router", [], 0, NOW_S)
+    later = state.submit("router", [Enqueue(make_ticket(lease_id="b"))], 1, NOW_S)
+
+    assert leases(again.answers) == ["a"]
+    assert (later.first, leases(later.answers)) == (1, ["b"])
+
+
+async def test_a_parked_poll_wakes_with_the_grant_that_a_release_makes_possible() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a")), Enqueue(make_ticket(lease_id="b"))], 0, NOW_S)
+    poll = asyncio.create_task(state.poll("router", 2, NOW_S))
+    await asyncio.sleep(0)
+
+    state.submit("replica", [Claim("a", "r1"), Release("a")], 0, NOW_S)
+
+    assert leases((await asyncio.wait_for(poll, 1)).answers) == ["b"]
+
+
+def test_a_refused_ticket_is_told_to_its_own_owner_only() -> None:
+    state = make_state(max_waiting=1)
+    first = state.submit("one", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    second = state.submit("two", [Enqueue(make_ticket(lease_id="b"))], 0, NOW_S)
+
+    assert refused(first.answers) == []
+    assert refused(second.answers) == ["b"]
+
+
+def test_a_replica_that_left_serve_s_list_is_granted_nothing() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+
+    state.follow(frozenset(), NOW_S)
+    delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    assert leases(delivery.answers) == []
+
+
+def test_a_replica_that_registers_before_serve_lists_it_is_granted_once_it_does() -> None:
+    state = make_state()
+    state.follow(frozenset({"other"}), NOW_S)
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    state.follow(frozenset({"other", "r1"}), NOW_S)
+
+    assert leases(state.submit("router", [], 0, NOW_S).answers) == ["a"]
+
+
+def test_a_failed_send_quarantines_the_replica_until_it_registers_again() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    state.submit("router", [SendFailed("a", "r1"), Enqueue(make_ticket(lease_id="b"))], 1, NOW_S)
+    quarantined = state.submit("router", [], 1, NOW_S)
+
+    state.submit("replica", [register()], 0, NOW_S)
+
+    assert leases(quarantined.answers) == []
+    assert leases(state.submit("router", [], 1, NOW_S).answers) == ["b"]
+
+
+def test_an_owner_that_falls_silent_loses_its_leases_to_those_who_wait() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("dead", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    state.submit("replica", [Claim("a", "r1")], 0, NOW_S)
+    later_s = NOW_S + OWNER_SILENCE_S - 1
+    state.submit("replica", [register(holding=("a",))], 0, later_s)
+    state.submit("alive", [Enqueue(make_ticket(lease_id="b"))], 0, later_s)
+
+    state.tick(NOW_S + OWNER_SILENCE_S + 1)
+
+    assert leases(state.submit("alive", [], 0, later_s).answers) == ["b"]
+
+
+async def test_a_retired_queue_sends_everyone_away_and_grants_nothing() -> None:
+    state = make_state()
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    poll = asyncio.create_task(state.poll("router", 1, NOW_S))
+    await asyncio.sleep(0)
+
+    state.retire()
+    told = await asyncio.wait_for(poll, 1)
+    sent_away = state.submit("replica", [register()], 0, NOW_S)
+
+    assert told == Delivery(1, (Retired(),))
+    assert sent_away.answers == (Retired(),)
+    assert leases(state.submit("router", [], 1, NOW_S).answers) == []
