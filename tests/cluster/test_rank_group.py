@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,10 +17,14 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from cluster.placement import ReplicaResources
 from cluster.rank_group import RankFailed, RankGroup, RankPlacement
+from deployments.app import replica_resources
+from deployments.config import ModelConfig
+from deployments.serve_config import load_serve_config
 
 pytestmark = pytest.mark.service
 
 ENDS_WITHIN_S = 10
+GPU_CONFIG = Path(__file__).parents[2] / "serve_config.gpu.yaml"
 
 
 class ToyRank:
@@ -118,15 +123,14 @@ async def test_a_rank_that_cannot_load_fails_the_group_by_number(placement: Rank
     assert failed.value.rank == 1
 
 
-@pytest.mark.parametrize("tensor_parallel_size", [2, 4, 8])
-def test_gpu_replicas_place_on_a_node_with_eight_gpus(ray_cluster: None, tensor_parallel_size: int) -> None:
-    bundles = ReplicaResources(
-        num_ranks=tensor_parallel_size, replica_num_cpus=0.1, rank_num_cpus=0.1, rank_num_gpus=1
-    ).bundles()
-    group = placement_group(bundles, strategy="STRICT_PACK")
+@pytest.mark.parametrize("model", load_serve_config(GPU_CONFIG).serving.models, ids=lambda model: model.name)
+def test_the_shipped_gpu_models_each_place_on_a_node_with_eight_gpus(ray_cluster: None, model: ModelConfig) -> None:
+    resources = replica_resources(model, on_gpu=True)
+    group = placement_group(resources.bundles(), strategy=resources.strategy)
     try:
         ray.get(group.ready(), timeout=30)
-        states = ray.util.placement_group_table(group)
-        assert len(set(states["bundles_to_node_id"].values())) == 1
+        nodes = ray.util.placement_group_table(group)["bundles_to_node_id"]
+        assert len(nodes) == 1 + model.tensor_parallel_size
+        assert len(set(nodes.values())) == 1
     finally:
         remove_placement_group(group)
