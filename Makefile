@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check
+.PHONY: help install serve test check bench
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ check: $(INSTALLED) ## Formatting, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: install ## Measure a service of its own over HTTP, in minutes; options in BENCH_ARGS, results in benchmarks/results
+	@$(BIN)/python -m benchmarks.http $(BENCH_ARGS)
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) fastserve/prerequisites.py

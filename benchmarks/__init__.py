@@ -1,0 +1,1 @@
+"""Loads, reports, results: measures the service from outside. Nothing that serves imports this."""

@@ -1,0 +1,160 @@
+"""`python -m benchmarks.http`: how fast the service answers over HTTP. Runs the rounds and writes what they gave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.load import Failure, LevelRun, Workload, ask, distinct_prompts, run_level
+from benchmarks.machine import commit, this_machine
+from benchmarks.report import HttpReport, distinct_reasons, write_report
+from benchmarks.service import shipped_service
+from benchmarks.summary import alternating_rounds, summarise
+from deployments.config_errors import ConfigError
+from fastserve.errors import FastServeError, ServerFailed
+from fastserve.service_queries import ServiceQueries
+
+RESULTS = Path(__file__).parent / "results"
+DEFAULT_CLIENTS = [1, 8, 16, 32]
+_WARM_UP_TOKENS = 16
+_PROMPT_SEED = 1
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+err = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that is measured. started_s: when its command was given, if this process gave it."""
+
+    base_url: str
+    started_s: float | None
+    settings: dict[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the rounds gave."""
+
+    startup_s: float | None
+    runs: list[LevelRun]
+
+
+@app.command()
+def main(
+    config: Annotated[Path, typer.Option(help="What to serve.")] = Path("serve_config.yaml"),
+    base_url: Annotated[str | None, typer.Option(help="A service that runs already, instead.")] = None,
+    model: Annotated[str | None, typer.Option(help="The service's first unless given.")] = None,
+    clients: Annotated[
+        list[int], typer.Option(min=1, max=4096, help="A number of clients; repeat it.")
+    ] = DEFAULT_CLIENTS,
+    rounds: Annotated[int, typer.Option(min=1, max=100)] = 3,
+    requests: Annotated[int, typer.Option(min=1, max=1000, help="Of each client in each round.")] = 4,
+    output_tokens: Annotated[int, typer.Option(min=1, max=65536)] = 128,
+    prompt_words: Annotated[int, typer.Option(min=1, max=65536)] = 64,
+    request_timeout_s: Annotated[float, typer.Option(min=1, max=3600)] = 300.0,
+    ready_within_s: Annotated[float, typer.Option(min=1, max=7200)] = 600.0,
+    results: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS,
+) -> None:
+    """Measure streaming completions over HTTP, by number of clients, against a service that this command starts."""
+    with _errors_as_exit_code(), _target(config, base_url, model, ready_within_s) as target:
+        name = model or ServiceQueries(target.base_url).models()[0].id
+        workload = Workload(name, prompt_words, output_tokens, requests, request_timeout_s)
+        measured = asyncio.run(measure(target, workload, alternating_rounds(clients, rounds)))
+    report = _report(target, workload, rounds, measured)
+    path = write_report(report, results)
+    Console().print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
+    err.print(f"written: {path} and .json beside it", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if report.failures else 0)
+
+
+async def measure(target: Target, workload: Workload, rounds: Sequence[Sequence[int]]) -> Measured:
+    """The first answer, a round that nobody counts, then the rounds.
+
+    Raises:
+        ServerFailed: the first request got no answer.
+    """
+    most = max(max(levels) for levels in rounds)
+    limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
+    prompts = distinct_prompts(workload.num_prompt_words, _PROMPT_SEED)
+    async with httpx.AsyncClient(base_url=target.base_url, timeout=workload.request_timeout_s, limits=limits) as http:
+        startup_s = await _first_answer(http, workload, target.started_s, next(prompts))
+        warm_up = replace(
+            workload, requests_per_client=1, num_output_tokens=min(_WARM_UP_TOKENS, workload.num_output_tokens)
+        )
+        await run_level(http, warm_up, most, prompts)
+        levels = [level for levels in rounds for level in levels]
+        shown = track(levels, description="levels", console=err, transient=True)
+        return Measured(startup_s, [await run_level(http, workload, level, prompts) for level in shown])
+
+
+async def _first_answer(http: httpx.AsyncClient, load: Workload, started_s: float | None, prompt: str) -> float | None:
+    """Seconds from the command to the end of an answer of one token; None where the command was not ours."""
+    answer = await ask(http, replace(load, num_output_tokens=1), prompt)
+    if isinstance(answer, Failure):
+        raise ServerFailed(f"the first request: {answer.reason}")
+    return None if started_s is None else time.perf_counter() - started_s
+
+
+@contextlib.contextmanager
+def _target(config: Path, base_url: str | None, model: str | None, ready_within_s: float) -> Iterator[Target]:
+    if base_url is not None:
+        yield Target(base_url, None, None)
+        return
+    from deployments.serve_config import load_serve_config
+
+    loaded = load_serve_config(config)
+    served = [each for each in loaded.serving.models if model in (None, each.name)]
+    settings = served[0].model_dump(exclude={"source"}) if served else None
+    with shipped_service(loaded.document, ready_within_s) as service:
+        yield Target(service.base_url, service.started_s, settings)
+
+
+def _report(target: Target, workload: Workload, num_rounds: int, measured: Measured) -> HttpReport:
+    return HttpReport(
+        date=datetime.now(UTC).date().isoformat(),
+        command=public_command(sys.argv[1:]),
+        commit=commit(),
+        machine=this_machine(),
+        workload=workload,
+        num_rounds=num_rounds,
+        settings=target.settings,
+        startup_s=measured.startup_s,
+        levels=summarise(measured.runs),
+        failures=distinct_reasons([failure.reason for run in measured.runs for failure in run.failures]),
+    )
+
+
+def public_command(arguments: Sequence[str]) -> str:
+    """The command as it may be published: an address could name a host."""
+    hidden = [
+        "URL" if before == "--base-url" else "--base-url=URL" if given.startswith("--base-url=") else given
+        for before, given in zip(["", *arguments], arguments, strict=False)
+    ]
+    return shlex.join(["python", "-m", "benchmarks.http", *hidden])
+
+
+@contextlib.contextmanager
+def _errors_as_exit_code() -> Iterator[None]:
+    try:
+        yield
+    except (FastServeError, ConfigError) as error:
+        err.print(f"error: {error}", markup=False, style="red", soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()
