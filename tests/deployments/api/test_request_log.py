@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from deployments.api.request_log import make_logger
+from deployments.telemetry.json_log import make_logger
 from scheduling.errors import QueueFull
 from tests.deployments.fake_model import FakeHandle
 from tests.deployments.fake_service import chat_body, serving
