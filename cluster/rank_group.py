@@ -21,7 +21,9 @@ from cluster.placement import Bundle, bundle_index_of_rank
 logger = logging.getLogger("ray.serve")
 
 LOAD_TIMEOUT_S = 1800.0
-STOP_TIMEOUT_S = 5.0
+LOOPBACK = (
+    "127.0.0.1"  # the placement group is strictly packed: all ranks share a node, and nobody else need reach them
+)
 
 
 class RankFailed(Exception):
@@ -72,11 +74,10 @@ class RankGroup:
             TimeoutError: loading took longer than `LOAD_TIMEOUT_S`; all have been ended.
         """
         self._ranks = [self._start(rank, init_args) for rank in range(self._num_ranks)]
-        address = "127.0.0.1" if self._num_ranks == 1 else await self._ranks[0].node_address.remote()
-        port = await self._ranks[0].free_port.remote()
-        loads = {rank.load.remote(address, port): index for index, rank in enumerate(self._ranks)}
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
+                port = await _result(self._ranks[0].free_port.remote(), rank=0)
+                loads = {rank.load.remote(LOOPBACK, port): index for index, rank in enumerate(self._ranks)}
                 return (await self._all(loads))[0]
         except BaseException:
             self.kill()
@@ -104,7 +105,7 @@ class RankGroup:
 
     def _start(self, rank: int, init_args: tuple[Any, ...]) -> Any:
         options = {} if self._placement is None else self._placement.options(rank)
-        remote_class: Any = ray.remote(_with_address(self._rank_class))
+        remote_class: Any = ray.remote(_with_port_finder(self._rank_class))
         env = {**self._env, "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(self._num_ranks)}
         return remote_class.options(max_restarts=0, max_concurrency=2, runtime_env={"env_vars": env}, **options).remote(
             *init_args, rank
@@ -135,16 +136,13 @@ async def _outcome(ref: Any) -> str:
     return "it returned"
 
 
-def _with_address(rank_class: type) -> type:
+def _with_port_finder(rank_class: type) -> type:
     """The rank class plus what a group needs to know of the node that rank 0 landed on."""
 
     class RankActor(rank_class):  # type: ignore[misc]
-        def node_address(self) -> str:
-            return str(ray.util.get_node_ip_address())
-
         def free_port(self) -> int:
             with socket.socket() as probe:
-                probe.bind(("", 0))
+                probe.bind((LOOPBACK, 0))
                 port: int = probe.getsockname()[1]
                 return port
 

@@ -24,9 +24,10 @@ class LinkBroken(Exception):
 class _Stream:
     """What one call has not read yet; holds at most one sequence's tokens, which max_tokens bounds."""
 
-    __slots__ = ("arrived", "outputs")
+    __slots__ = ("arrived", "is_broken", "outputs")
 
     def __init__(self) -> None:
+        self.is_broken = False
         self.outputs: list[SequenceOutput] = []
         self.arrived = asyncio.Event()
 
@@ -34,9 +35,15 @@ class _Stream:
         self.outputs.append(output)
         self.arrived.set()
 
+    def break_off(self) -> None:
+        self.is_broken = True
+        self.arrived.set()
+
     async def take(self) -> list[SequenceOutput]:
+        """What has come since the last time; nothing only when the link has broken."""
         await self.arrived.wait()
-        self.arrived.clear()
+        if not self.is_broken:
+            self.arrived.clear()
         outputs, self.outputs = self.outputs, []
         return outputs
 
@@ -63,14 +70,21 @@ class EngineLink:
         return tuple(self._streams)
 
     async def run(self) -> None:
-        """Keep both directions going until the socket ends; every call still open then gets `LinkBroken`."""
-        speaking = asyncio.create_task(self._speak())
+        """Keep both directions going until either ends; every call still open then gets `LinkBroken`.
+
+        Raises:
+            Exception: whatever the channel raised.
+        """
+        directions = [asyncio.create_task(self._speak()), asyncio.create_task(self._listen())]
         try:
-            async for message in self._channel:
-                self._sort(message)
+            done, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            for direction in done:
+                direction.result()
         finally:
-            speaking.cancel()
             self.break_off()
+            for direction in directions:
+                direction.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[SequenceOutput, None]:
         """The outputs of one sequence. Closing the generator takes the sequence off the engine.
@@ -80,14 +94,17 @@ class EngineLink:
         """
         lease_id = request.lease_id
         stream = self._streams[lease_id] = _Stream()
+        if self._broken:
+            stream.break_off()
         self._added.append(request)
         self._told.set()
         finished = False
         try:
             while not finished:
-                if self._broken:
+                outputs = await stream.take()
+                if stream.is_broken and not outputs:
                     raise LinkBroken("the engine of this replica has ended")
-                for output in await stream.take():
+                for output in outputs:
                     finished = output.finish_reason is not None
                     yield output
         finally:
@@ -98,13 +115,17 @@ class EngineLink:
         """Wake every open call: nothing more will come."""
         self._broken = True
         for stream in self._streams.values():
-            stream.arrived.set()
+            stream.break_off()
 
     def _cancel(self, lease_id: str) -> None:
         if self._streams.pop(lease_id, None) is not None:
             self._cancelled.append(lease_id)
             self._told.set()
             self._on_finished(lease_id)
+
+    async def _listen(self) -> None:
+        async for message in self._channel:
+            self._sort(message)
 
     async def _speak(self) -> None:
         while True:

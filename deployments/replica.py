@@ -68,8 +68,9 @@ class ModelReplica:
         self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
         reporter = MetricsReporter(context.app_name, self._metrics_now)
-        loops = (self._link.run(), self._line.run(), self._heartbeat(), self._end_with_the_group(), reporter.run())
+        loops = (self._link.run(), self._line.run(), self._heartbeat(), self._end_with_the_group())
         self._tasks: list[asyncio.Task[None]] = [_owned(loop) for loop in loops]
+        self._reporting = _owned(reporter.run())  # a replica that cannot report is no worse at answering
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
         """Serve's entry: one `Started`, then what each step gave.
@@ -109,6 +110,8 @@ class ModelReplica:
         """Serve's destructor, called once the replica has drained."""
         for task in getattr(self, "_tasks", []):
             task.cancel()
+        if hasattr(self, "_reporting"):
+            self._reporting.cancel()
         if hasattr(self, "_group"):
             self._group.kill()
         self._remove_socket()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 from deployments.config import INGRESS_NAME
 from deployments.deployment_actors import METRICS_HUB, find_in_charge
@@ -34,13 +34,12 @@ class MetricsReporter:
 
     async def report(self) -> Any | None:
         """Tell the hub everything so far; returns the hub, or None when there is none now."""
-        if self._hub is None:
-            self._hub = await asyncio.to_thread(find_in_charge, self._app_name, INGRESS_NAME, METRICS_HUB)
-        if self._hub is None:
-            return None
         try:
-            await self._hub.report.remote(self._snapshot())
-        except RayActorError:
-            logger.warning("The metrics hub is gone; looking for the next one.")
+            if self._hub is None:
+                self._hub = await asyncio.to_thread(find_in_charge, self._app_name, INGRESS_NAME, METRICS_HUB)
+            if self._hub is not None:
+                await self._hub.report.remote(self._snapshot())
+        except RayError as error:
+            logger.warning("The metrics hub cannot be told now: %s", error)
             self._hub = None
         return self._hub
