@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +25,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 240
 GONE_WITHIN_S = 40
+_JSON_LINE = re.compile(r"\{.*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,12 @@ class Service:
     def num_running_replicas(self, deployment: str) -> int:
         replicas = self.serve_actors()[0]["deployments"][deployment]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in replicas)
+
+    async def json_lines(self, event: str) -> list[dict[str, Any]]:
+        """The JSON lines of one event that the service has printed so far."""
+        text = await asyncio.to_thread(self.log.read_text, errors="replace")
+        found = (_JSON_LINE.search(line) for line in text.splitlines() if f'"event":"{event}"' in line)
+        return [json.loads(match[0]) for match in found if match is not None]
 
     def rank_processes(self) -> list[psutil.Process]:
         """The rank actors of this service, by the title that Ray gives them."""

@@ -155,6 +155,22 @@ def test_each_response_carries_one_request_id(default_service: Service) -> None:
     assert answer.headers.get_list("x-request-id") == ["mine-42"]
 
 
+async def test_each_finished_request_is_one_json_line(default_service: Service) -> None:
+    body = {"model": MODEL, "prompt": SECRET, "max_tokens": 3, "priority": 7, "ignore_eos": True}
+    async with httpx.AsyncClient(base_url=default_service.base_url, timeout=60) as http:
+        answer = await http.post("/v1/completions", json=body, headers={"x-request-id": "logged-1"})
+    assert answer.status_code == 200
+
+    async def lines() -> list[dict[str, object]]:
+        return [line for line in await default_service.json_lines("request") if line["request_id"] == "logged-1"]
+
+    [line] = await until(lines, bool)
+    assert (line["model"], line["priority"], line["class"]) == (MODEL, 7.0, "urgent")
+    assert (line["output_tokens"], line["finish_reasons"], line["status"]) == (3, ["length"], 200)
+    assert {"tenant", "key", "queue_ms", "ttft_s", "tpot_s", "replica"} <= set(line)
+    assert SECRET not in json.dumps(line)
+
+
 def test_the_simple_form_answers(default_service: Service) -> None:
     body = {"prompt": "The capital of France is", "max_length": 16, "temperature": 0.0}
 
