@@ -6,6 +6,7 @@ position. A sequence that was preempted, or moved to another replica, therefore 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,10 @@ from engine.protocol import Sampled, SamplingParams, TokenLogprob
 from engine.token_choice import adjust, filter_rows, is_adjusted, scale, select_rows
 
 SEARCH_BLOCK = 64
+# Below this the best token has all the chance that float32 can tell; much further down the division gives 0 / 0.
+MIN_TEMPERATURE = 1e-5
+# What can turn sound logits into none: each of them, far out of its usual range.
+RISKY_SETTINGS = ("temperature", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,20 @@ class SampleRow:
 def sample(logits: Tensor, rows: list[SampleRow]) -> list[Sampled]:
     """Choose one token for each row of `logits` ([n, vocab], float32; not changed).
 
-    A row without a finite best logit (NaN, +inf, or nothing left to choose from) gets an error; the others are served.
+    A row without a finite best logit (NaN, +inf, or nothing left to choose from), from the model or after its own
+    settings, gets an error; the others are served.
     """
     adjusted = _adjusted(logits, rows)
     best, best_ids = adjusted.max(dim=-1)
     sound: list[bool] = torch.isfinite(best).tolist()
-    chosen: list[int] = best_ids.tolist()
-    drawn = [i for i, row in enumerate(rows) if sound[i] and row.sampling.temperature > 0.0]
+    chosen: list[int | None] = [token_id if sound[i] else None for i, token_id in enumerate(best_ids.tolist())]
+    drawn = [i for i, row in enumerate(rows) if sound[i] and row.sampling.temperature >= MIN_TEMPERATURE]
     if drawn:
         for i, token_id in zip(drawn, _draw(select_rows(adjusted, drawn), [rows[i] for i in drawn]), strict=True):
             chosen[i] = token_id
-    logprobs = _chosen_logprobs(logits, rows, sound, chosen)
+    logprobs = _chosen_logprobs(logits, rows, chosen)
     return [
-        Sampled(row.seq_id, chosen[i], logprob=logprobs.get(i)) if sound[i] else _unsound(row)
+        _unsound(row, logits[i]) if chosen[i] is None else Sampled(row.seq_id, chosen[i], logprob=logprobs.get(i))
         for i, row in enumerate(rows)
     ]
 
@@ -69,16 +75,19 @@ def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
     return adjusted
 
 
-def _draw(logits: Tensor, rows: list[SampleRow]) -> list[int]:
-    """Inverse transform sampling, in vocabulary order, from the filtered softmax of each row."""
+def _draw(logits: Tensor, rows: list[SampleRow]) -> list[int | None]:
+    """Inverse transform sampling, in vocabulary order, from the filtered softmax of each row.
+
+    None where a row's settings left no weights to draw from: all 0, or not numbers."""
     params = [row.sampling for row in rows]
     weights = filter_rows(scale(logits, params), params).exp_()
     uniforms = [uniform(row.sampling.seed, len(row.history)) for row in rows]
     return _invert(weights, torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(1))
 
 
-def _invert(weights: Tensor, uniforms: Tensor) -> list[int]:
-    """The token at which the running sum of each row's weights passes its share, [n, 1], of the total.
+def _invert(weights: Tensor, uniforms: Tensor) -> list[int | None]:
+    """The token at which the running sum of each row's weights passes its share, [n, 1], of the total; None where that
+    total is 0 or no number.
 
     Sums of blocks first, then inside one block: a fifth of the time of one running sum over the vocabulary.
     Running sums are float64, so that rare tokens keep their chance. A token of weight 0 is never returned.
@@ -90,27 +99,30 @@ def _invert(weights: Tensor, uniforms: Tensor) -> list[int]:
     index = _first_above(running, target)
     before = running.gather(1, index) - block_mass.gather(1, index)
     inner = blocks.take_along_dim(index.unsqueeze(-1), dim=1).squeeze(1).double().cumsum(-1)
-    chosen: list[int] = (index * SEARCH_BLOCK + _first_above(inner, target - before)).squeeze(1).tolist()
-    return chosen
+    found: list[int] = (index * SEARCH_BLOCK + _first_above(inner, target - before)).squeeze(1).tolist()
+    totals: list[float] = running[:, -1].tolist()
+    return [token_id if 0.0 < total < math.inf else None for token_id, total in zip(found, totals, strict=True)]
 
 
 def _first_above(running: Tensor, target: Tensor) -> Tensor:
-    """Where each row of running sums first exceeds its target; rounding may not push a target out of the row."""
+    """Where each row of running sums first exceeds its target; neither rounding nor NaN may push it out of the row."""
     last = running[:, -1:].contiguous()
     inside = torch.minimum(target.clamp(min=0.0), torch.nextafter(last, torch.zeros_like(last)))
-    return torch.searchsorted(running, inside, right=True)
+    return torch.searchsorted(running, inside, right=True).clamp(max=running.shape[-1] - 1)
 
 
-def _chosen_logprobs(
-    logits: Tensor, rows: list[SampleRow], sound: list[bool], chosen: list[int]
-) -> dict[int, TokenLogprob]:
+def _chosen_logprobs(logits: Tensor, rows: list[SampleRow], chosen: list[int | None]) -> dict[int, TokenLogprob]:
     """By row, of the raw logits: before penalties, temperature and filters."""
-    wanted = {i: row.sampling.logprobs for i, row in enumerate(rows) if sound[i] and row.sampling.logprobs is not None}
+    wanted = {
+        i: (token_id, row.sampling.logprobs)
+        for i, (row, token_id) in enumerate(zip(rows, chosen, strict=True))
+        if token_id is not None and row.sampling.logprobs is not None
+    }
     if not wanted:
         return {}
     indices = list(wanted)
-    found = _token_logprobs(select_rows(logits, indices), [chosen[i] for i in indices], list(wanted.values()))
-    return dict(zip(indices, found, strict=True))
+    token_ids, num_top = ([pair[at] for pair in wanted.values()] for at in (0, 1))
+    return dict(zip(indices, _token_logprobs(select_rows(logits, indices), token_ids, num_top), strict=True))
 
 
 def _token_logprobs(logits: Tensor, token_ids: list[int], num_top: list[int]) -> list[TokenLogprob]:
@@ -127,6 +139,10 @@ def _token_logprobs(logits: Tensor, token_ids: list[int], num_top: list[int]) ->
     ]
 
 
-def _unsound(row: SampleRow) -> Sampled:
-    error = f"the model gave no finite best logit at position {len(row.history)}"
-    return Sampled(row.seq_id, None, error=error)
+def _unsound(row: SampleRow, logits: Tensor) -> Sampled:
+    """The error of a row without a token: the model's fault, or that of the row's settings."""
+    position = len(row.history)
+    if not bool(torch.isfinite(logits.max())):
+        return Sampled(row.seq_id, None, error=f"the model gave no finite best logit at position {position}")
+    settings = ", ".join(f"{name}={getattr(row.sampling, name)!r}" for name in RISKY_SETTINGS)
+    return Sampled(row.seq_id, None, error=f"nothing can be chosen at position {position} with {settings}")

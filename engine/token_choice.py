@@ -60,7 +60,7 @@ def _penalise_output(row: Tensor, sampling: SamplingParams, output: list[int]) -
 
 
 def scale(logits: Tensor, params: list[SamplingParams]) -> Tensor:
-    """Logits over temperature, shifted so that each row's best is 0 (no temperature, however small, can overflow)."""
+    """Logits over temperature, shifted so that each row's best is 0: a small temperature overflows to -inf alone."""
     temperatures = _column(logits, [sampling.temperature for sampling in params])
     return (logits - logits.amax(-1, keepdim=True)) / temperatures
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.counter_hash import uniform
 from engine.protocol import Sampled, SamplingParams
-from engine.sampler import SampleRow, _invert, prompt_logprobs, sample
+from engine.sampler import MIN_TEMPERATURE, SampleRow, _invert, prompt_logprobs, sample
 from engine.token_choice import filter_rows, scale
 
 VOCAB = 97  # not a multiple of the search block
@@ -120,8 +120,13 @@ def test_a_number_that_rounds_up_to_one_draws_the_last_token_with_a_chance() -> 
     assert _invert(weights, torch.ones(1, 1, dtype=torch.float64)) == [2]
 
 
-def test_a_tiny_temperature_is_greedy_and_overflows_nothing() -> None:
-    assert choose([1.0, 3.0, 2.0], temperature=1e-30) == 1
+@pytest.mark.parametrize("temperature", [1e-30, 1e-50, 5e-324])  # the last two are 0 in float32
+def test_a_tiny_temperature_is_greedy_and_overflows_nothing(temperature: float) -> None:
+    assert choose([1.0, 3.0, 2.0], temperature=temperature) == 1
+
+
+def test_the_least_temperature_that_is_drawn_with_takes_the_best_token() -> None:
+    assert choose([1.0, 3.0, 2.0], temperature=MIN_TEMPERATURE) == 1
 
 
 mixed = st.fixed_dictionaries(
@@ -209,6 +214,26 @@ def test_a_row_without_a_finite_best_fails_alone(bad: list[float]) -> None:
     first, broken, last = sample(logits, rows)
     assert (first.token_id, last.token_id) == (1, 0)
     assert broken == Sampled("row", None, error="the model gave no finite best logit at position 1")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1e-300},
+        {"repetition_penalty": 1e-300, "temperature": 0.0},
+        {"frequency_penalty": -1e300},
+        {"logit_bias": ((0, 1e300),)},
+        {"min_p": 2.0},
+        {"temperature": 1e300, "logit_bias": ((1, -math.inf),)},
+    ],
+)
+def test_settings_that_leave_nothing_to_choose_from_fail_their_row_alone(settings: dict[str, Any]) -> None:
+    neighbour = make_row(top_k=1, logprobs=0)
+    rows = [neighbour, make_row(output=[0], logprobs=1, **settings), neighbour]
+    first, broken, last = sample(torch.tensor([[1.0, 2.0]] * 3), rows)
+    assert (first.token_id, last.token_id) == (1, 1)
+    assert (broken.token_id, broken.logprob) == (None, None)
+    assert "nothing can be chosen at position 2 with temperature=" in (broken.error or "")
 
 
 def test_logprobs_are_those_of_the_model_before_any_setting() -> None:
