@@ -218,19 +218,21 @@ class Batcher:
         plan.preempted.append(sequence)
 
     def _reserve_decodes(self, plan: Plan) -> None:
-        """Give every decode the block that its next token may need; the worst keys give way when blocks run out."""
+        """Give every decode the block that its next token may need; the last in order give way when blocks run out."""
         for sequence in list(self._running):
             if sequence.status is SequenceStatus.RUNNING and sequence.num_pending == 1:
                 self._reserve(sequence, plan)
 
     def _reserve(self, sequence: Sequence, plan: Plan) -> None:
-        """Strictly by key: where nobody has a lower one, the sequence itself waits for others to end."""
+        """The last in order gives way, by key and then by arrival; the sequence itself where nobody comes after it.
+
+        Whoever comes first of all never gives way here, so that somebody always gets on.
+        """
         while not self._pool.extend(sequence.seq_id, len(sequence.token_ids)):
-            worst = self._running[-1]
-            if self._key(worst) == self._key(sequence):
-                self._park(sequence, plan)
+            last = self._running[-1]
+            self._park(last, plan)
+            if last is sequence:
                 return
-            self._park(worst, plan)
 
     def _fill(self, plan: Plan) -> None:
         """Share out the token budget: decodes first, then as much of each prompt as is left, best keys first."""

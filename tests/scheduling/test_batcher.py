@@ -140,12 +140,29 @@ def test_when_blocks_run_out_the_lowest_key_gives_way_whatever_the_margin() -> N
     assert (parked(plan), ids(plan.slices)) == (["low"], ["high"])
 
 
-def test_when_blocks_run_out_equals_do_not_preempt_each_other_and_both_end() -> None:
+def test_when_blocks_run_out_the_later_of_equals_gives_way_and_both_end() -> None:
     first, second = make_sequence("first", num_tokens=3), make_sequence("second", num_tokens=3)
     batcher = make_batcher(first, second, num_blocks=4)
     preempted = [seq_id for _ in range(60) for seq_id in parked(run_step(batcher))]
-    # The first to need a block gives its own up; the other's stay where they are.
-    assert (len(batcher), preempted) == (0, ["first"])
+    assert (len(batcher), preempted) == (0, ["second"])
+
+
+def test_when_blocks_run_out_the_last_in_order_parks_itself() -> None:
+    low, high = make_sequence("low", max_num_tokens=12), make_sequence("high", priority=1, max_num_tokens=12)
+    batcher = make_batcher(low, high, num_blocks=3)
+    run_step(batcher)
+    assert parked(run_step(batcher)) == ["low"]
+    assert (low.num_computed, batcher.num_parked, batcher.num_running) == (0, 1, 1)
+
+
+def test_equals_never_preempt_each_other_for_a_slot_even_without_a_margin() -> None:
+    batcher = Batcher(BatchLimits(1, 64, preemption_margin_levels=0), BlockPool(64, 4))
+    batcher.set_policy(ScorePolicy())
+    batcher.add(make_sequence("running"))
+    run_step(batcher)
+    batcher.add(make_sequence("equal"))
+    plan = run_step(batcher)
+    assert (ids(plan.slices), parked(plan)) == (["running"], [])
 
 
 def test_a_newcomer_leaves_each_running_sequence_the_block_that_it_needs_next() -> None:
