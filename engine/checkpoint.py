@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 EMBEDDED_PREFIX = "embedded:"
-HUB_PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+HUB_SETTINGS = ["*.json", "*.model", "*.txt", "*.jinja"]
+#: What is loaded where no index names the files. Some repositories hold the same weights again under other names.
+WEIGHTS = "model*.safetensors"
+SINGLE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 _NAME = re.compile(r"[\w][\w.-]*")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
@@ -108,7 +112,22 @@ def read_config(folder: Path) -> PretrainedConfig:
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Bytes of all the checkpoint's tensors once they are loaded in `dtype`; reads headers only."""
-    return sum(_num_elements(path) for path in folder.glob("*.safetensors")) * dtype.itemsize
+    return sum(_num_elements(path) for path in weight_files(folder)) * dtype.itemsize
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that are loaded, as transformers chooses: the single file, or what the index names.
+
+    Raises:
+        ModelNotFound: the index names a file that is not there.
+    """
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    shards = _shard_names(folder)
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise ModelNotFound(f"{folder / INDEX}: expected {', '.join(missing)} beside it, found no such file")
+    return [folder / name for name in shards] or sorted(folder.glob(WEIGHTS))
 
 
 def _num_elements(path: Path) -> int:
@@ -134,7 +153,10 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS))
+        settings = Path(snapshot_download(hub_id, allow_patterns=HUB_SETTINGS))
+        weights = _shard_names(settings) or [WEIGHTS]
+        # The folder is named after the commit, so that both halves are of one.
+        return Path(snapshot_download(hub_id, revision=settings.name, allow_patterns=[*HUB_SETTINGS, *weights]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(f"{hub_id}: not on the hub, or the hub cannot be reached: {error}") from error
 
@@ -144,9 +166,8 @@ def _checked(folder: Path) -> Path:
         raise ModelNotFound(f"{folder}: no config.json")
     if (folder / "adapter_config.json").exists():
         raise UnsafeCheckpoint(f"{folder}: an adapter, which names another checkpoint; merge it first")
-    if not any(folder.glob("*.safetensors")):
-        raise UnsafeCheckpoint(f"{folder}: no *.safetensors; pickled weights (*.bin, *.pt) are not loaded")
-    _check_shard_names(folder)
+    if not weight_files(folder):
+        raise UnsafeCheckpoint(f"{folder}: no {WEIGHTS}; pickled weights (*.bin, *.pt) are not loaded")
     return folder
 
 
@@ -157,10 +178,11 @@ def _check_links(folder: Path) -> None:
             raise UnsafeCheckpoint(f"{path}: a link to {path.resolve()}, outside {root}")
 
 
-def _check_shard_names(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    for name in set(json.loads(index.read_text())["weight_map"].values()):
+def _shard_names(folder: Path) -> list[str]:
+    """The files that the index names; none where there is no index."""
+    index = folder / INDEX
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else []
+    for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise UnsafeCheckpoint(f"{index}: expected names of .safetensors files beside it, got {name!r}")
+    return names

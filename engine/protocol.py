@@ -26,8 +26,8 @@ class SamplingParams:
 
     temperature 0, or next to it, is greedy. top_k 0 and min_p 0 switch those filters off. `logprobs` is the number of
     alternatives reported beside the chosen token (0: the chosen token only); None reports nothing. `prompt_logprobs`
-    likewise, for every prompt token but the first. `stop_token_ids` end the answer, beside the model's own ends unless `ignore_eos`;
-    none does before `min_tokens`.
+    likewise, for every prompt token but the first. `stop_token_ids` end the answer, beside the model's own ends unless
+    `ignore_eos`; none does before `min_tokens`.
     """
 
     max_tokens: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from engine.checkpoint import ModelNotFound, ModelNotInstalled, UnsafeCheckpoint, models_folder, resolve, weight_bytes
+
+
+def write_index(folder: Path, *names: str) -> None:
+    weight_map = {f"tensor {number}": name for number, name in enumerate(names)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 @pytest.fixture
@@ -80,9 +86,59 @@ def test_a_link_inside_the_folder_is_fine(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "/etc/model.safetensors", "model.bin"])
 def test_a_shard_name_that_leaves_the_folder_is_refused(folder: Path, name: str) -> None:
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    (folder / "model.safetensors").unlink()
+    write_index(folder, name)
     with pytest.raises(UnsafeCheckpoint, match="beside it"):
         resolve(str(folder))
+
+
+def test_a_shard_that_is_missing_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    write_index(folder, "model-1.safetensors")
+    with pytest.raises(ModelNotFound, match=r"expected model-1\.safetensors beside it"):
+        resolve(str(folder))
+
+
+def test_weights_that_transformers_would_not_look_for_are_none(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    with pytest.raises(UnsafeCheckpoint, match=r"no model\*\.safetensors"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize("shards", [["model.safetensors"], ["part-a.safetensors", "part-b.safetensors"]])
+def test_weights_that_lie_there_twice_are_counted_once(tmp_path: Path, shards: list[str]) -> None:
+    for name in [*shards, "consolidated.safetensors", "model.fp16.safetensors"]:
+        save_file({"a": torch.zeros(10)}, tmp_path / name)
+    write_index(tmp_path, *shards)
+    assert weight_bytes(tmp_path, torch.bfloat16) == 20 * len(shards)
+
+
+@pytest.mark.parametrize(
+    ("shards", "fetched"), [(["part-a.safetensors"], ["part-a.safetensors"]), ([], ["model.safetensors"])]
+)
+def test_only_the_weights_that_are_loaded_come_from_the_hub_and_from_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: list[str], fetched: list[str]
+) -> None:
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    for name in ("config.json", "consolidated.safetensors", "part-a.safetensors", "model.safetensors"):
+        (hub / name).write_text("{}")
+    if shards:
+        write_index(hub, *shards)
+    snapshot, revisions = tmp_path / "c0ffee", []
+
+    def download(hub_id: str, *, allow_patterns: list[str], revision: str | None = None) -> str:
+        revisions.append(revision)
+        snapshot.mkdir(exist_ok=True)
+        for path in hub.iterdir():
+            if any(path.match(pattern) for pattern in allow_patterns):
+                shutil.copy(path, snapshot)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert resolve("org/name") == snapshot
+    assert sorted(path.name for path in snapshot.glob("*.safetensors")) == fetched
+    assert revisions == [None, "c0ffee"]
 
 
 def test_weight_bytes_counts_all_shards_in_the_dtype_to_be_loaded(tmp_path: Path) -> None:

@@ -207,6 +207,10 @@ def test_a_stop_token_cannot_be_chosen_before_min_tokens() -> None:
     assert choose([5.0, 1.0], output=[1, 1], **row) == 0
 
 
+def test_min_tokens_without_any_stop_token_forbids_nothing() -> None:
+    assert choose([5.0, 1.0], temperature=0.0, ignore_eos=True, min_tokens=2) == 0
+
+
 @pytest.mark.parametrize("bad", [[math.nan, 1.0], [math.inf, 1.0], [-math.inf, -math.inf]])
 def test_a_row_without_a_finite_best_fails_alone(bad: list[float]) -> None:
     logits = torch.tensor([[1.0, 2.0], bad, [2.0, 1.0]])
