@@ -1,19 +1,20 @@
 """Owns the cluster's order: events in, grants out. Knows nothing of Ray, sockets or clocks; time comes in.
 
-A ticket waits in the heap, is granted to a replica, is claimed by it, and ends. The better key always goes first: a
-head that fits no replica now reserves room, and nothing bypasses it.
+A ticket waits in the heap, is granted to a replica, sent there, claimed by it, and ends. The better key always goes
+first: a head that fits no replica now reserves room, and nothing bypasses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from scheduling.admission import Admission, AdmissionBounds
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, LeaseEnded, NeverFits
+from scheduling.errors import DeadlinePassed, LeaseEnded, NeverFits
 from scheduling.events import Expired, Shed
+from scheduling.hopeless import never_fits, too_late
 from scheduling.lazy_heap import LazyHeap
-from scheduling.leases import EndedLeases, Lease, LeaseStatus, LeaseTable
+from scheduling.leases import Lease, LeaseStatus, LeaseTable, RecentIds
 from scheduling.overtaking import OvertakingMonitor
 from scheduling.queue import QueuedTicket, WaitingQueue
 from scheduling.replicas import Fleet, ReplicaState
@@ -33,18 +34,28 @@ class Dispatcher:
     Every `now_s` is made non-decreasing here, so a clock that steps back cannot reorder anyone. Lease ids are minted
     anew for each attempt: an id that has ended never comes back, and messages about it may come late, twice or in any
     order. Call `dispatch` after each batch of events, then `drain_events`.
+
+    claim_timeout_s: how long a grant may go without its owner or its replica saying that it has it.
+    sent_timeout_s: how long a call that its owner has sent may go without the replica saying that it runs.
     """
 
-    def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds, *, claim_timeout_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        policy: ScorePolicy,
+        bounds: AdmissionBounds,
+        *,
+        claim_timeout_s: float = 1.0,
+        sent_timeout_s: float = 10.0,
+    ) -> None:
         self._queue = WaitingQueue(policy)
         self._admission = Admission(bounds)
         self._overtaking = OvertakingMonitor()
         self._claim_timeout_s = claim_timeout_s
+        self._sent_timeout_s = sent_timeout_s
         self._fleet = Fleet()
         self._leases = LeaseTable(self._fleet)
-        self._ended = EndedLeases(_MAX_ENDED_REMEMBERED)
+        self._ended = RecentIds(_MAX_ENDED_REMEMBERED)
         self._deadlines = LazyHeap()
-        self._claims_due = LazyHeap()
         self._events: list[Shed | Expired] = []
         self._undelivered: dict[str, tuple[str, Grant]] = {}
         self._now_s: float | None = None
@@ -78,8 +89,9 @@ class Dispatcher:
 
     def next_due_s(self) -> float | None:
         """When `expire` will next have something to do, if no event comes before."""
-        firsts = (self._deadlines.first_position(), self._claims_due.first_position())
-        return min((first[0] for first in firsts if first is not None), default=None)
+        deadline = self._deadlines.first_position()
+        firsts = (None if deadline is None else deadline[0], self._leases.next_due_s())
+        return min((first_s for first_s in firsts if first_s is not None), default=None)
 
     def snapshot(self, now_s: float) -> QueueSnapshot:
         return take_snapshot(self._queue, self._fleet, self._advance(now_s))
@@ -123,14 +135,25 @@ class Dispatcher:
 
     def claim(self, lease_id: str, replica_id: str) -> None:
         """The replica holds the lease, whatever became of the grant here; the first of two claims stands."""
+        if (claimed := self._moved_on(lease_id, replica_id, LeaseStatus.CLAIMED)) is not None:
+            self._leases.hold(claimed)
+
+    def sent(self, lease_id: str, replica_id: str, now_s: float) -> None:
+        """The owner has the grant and sends the call to this replica, which has longer to claim it from now on."""
+        now_s = self._advance(now_s)
+        if (sent := self._moved_on(lease_id, replica_id, LeaseStatus.SENT)) is not None:
+            self._leases.hold_until(sent, now_s + self._sent_timeout_s)
+
+    def _moved_on(self, lease_id: str, replica_id: str, status: LeaseStatus) -> Lease | None:
+        """The lease taken from wherever it is here, to be held anew; None when it is over, claimed or of no replica."""
         lease = self._leases.get(lease_id)
         if lease_id in self._ended or (lease is not None and lease.status is LeaseStatus.CLAIMED):
-            return
+            return None
         queued = self._take_waiting(lease_id) if lease is None else lease.queued
         if queued is None and self._fleet.get(replica_id) is None:
-            return
+            return None
         self._take_lease(lease_id)
-        self._leases.hold(Lease(lease_id, replica_id, LeaseStatus.CLAIMED, queued))
+        return Lease(lease_id, replica_id, status, queued)
 
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
@@ -150,7 +173,8 @@ class Dispatcher:
         if ticket.lease_id in self._ended:
             raise LeaseEnded(ticket.lease_id)
         newcomer = self._queue.new_entry(ticket, self._stamp(ticket, now_s), owner)
-        self._refuse_hopeless(newcomer, now_s)
+        if (hopeless := too_late(newcomer, now_s) or never_fits(newcomer, self._fleet)) is not None:
+            raise hopeless
         self._wait(newcomer)
         if ticket.stamp is None and self._admission.is_exceeded_by(self._queue.backlog()):
             self._grant_heads(now_s)  # nobody gives way to an idle slot
@@ -159,17 +183,26 @@ class Dispatcher:
 
     def cancel(self, lease_id: str) -> None:
         """Ends an attempt, waiting or running. Idempotent; an unknown id is fine."""
-        self._end(lease_id)
+        self.release(lease_id)
 
     def release(self, lease_id: str) -> None:
         """The attempt is over and its slot is free. Idempotent; an unknown id is fine."""
+        if self._end(lease_id) is not None:
+            self._num_released += 1
+
+    def fail(self, lease_id: str) -> None:
+        """The attempt is over and never ran, so it does not count as served. Idempotent; an unknown id is fine."""
         self._end(lease_id)
 
     def drop_owner(self, owner: str) -> None:
-        """An ingress is gone: its leases end. Its waiting tickets leave too, but may come back if it does."""
+        """An ingress is gone, and with it its tickets and leases.
+
+        None of them is remembered as ended: the ingress may come back, and a replica may run a lease of it still.
+        """
         for queued in [queued for queued in self._queue.unordered() if queued.owner == owner]:
             self._take_waiting(queued.lease_id)
-        self._end_all(self._leases.of(owner))
+        for lease_id in self._leases.of(owner):
+            self._take_lease(lease_id)
 
     def dispatch(self, now_s: float) -> list[tuple[str, Grant]]:
         """Grants leases in key order for as long as the head fits; returns (owner, grant) pairs in that order.
@@ -207,19 +240,6 @@ class Dispatcher:
             self._leases.hold(lease)
         return lease.queued
 
-    def _refuse_hopeless(self, newcomer: QueuedTicket, now_s: float) -> None:
-        deadline_s = newcomer.ticket.deadline_s
-        waited_s = now_s - newcomer.stamp.arrival_s
-        if deadline_s is not None and waited_s >= deadline_s:
-            raise DeadlinePassed(deadline_s, waited_s) if waited_s > 0 else DeadlineUnmeetable(deadline_s, 0.0)
-        if (hopeless := self._never_fits(newcomer)) is not None:
-            raise hopeless
-
-    def _never_fits(self, queued: QueuedTicket) -> NeverFits | None:
-        largest = self._fleet.max_request_tokens()
-        needed = queued.ticket.num_tokens
-        return NeverFits(needed, largest) if largest is not None and needed > largest else None
-
     def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
         """Sheds lower keys, or refuses the newcomer; nothing to do when it has been granted meanwhile."""
         if newcomer.lease_id not in self._queue:
@@ -237,42 +257,33 @@ class Dispatcher:
         self._events += self._sweep(now_s)
         grants = []
         while (head := self._queue.peek()) is not None:
-            if (hopeless := self._never_fits(head)) is not None:
+            if (hopeless := never_fits(head, self._fleet)) is not None:
                 self._events.append(self._give_up(head, hopeless))
             elif (replica_id := self._fleet.best_for(head.ticket.need)) is not None:
                 grants.append(self._grant(head, replica_id, now_s))
             else:
                 break
-        self._overtaking.observe(grants, self._waiting_stamps())
+        self._overtaking.observe(grants, (queued.stamp for queued in self._queue.unordered()))
 
     def _grant(self, head: QueuedTicket, replica_id: str, now_s: float) -> Grant:
         self._take_waiting(head.lease_id)
-        self._leases.hold(Lease(head.lease_id, replica_id, LeaseStatus.GRANTED, head))
-        self._claims_due.push(head.lease_id, (now_s + self._claim_timeout_s,))
+        lease = Lease(head.lease_id, replica_id, LeaseStatus.GRANTED, head)
+        self._leases.hold_until(lease, now_s + self._claim_timeout_s)
         grant = Grant(head.lease_id, replica_id, head.stamp, self.policy, now_s)
         self._undelivered[head.lease_id] = (head.owner, grant)
         return grant
 
-    def _waiting_stamps(self) -> Iterator[Stamp]:
-        return (queued.stamp for queued in self._queue.unordered())
-
     def _sweep(self, now_s: float) -> list[Expired]:
-        for lease_id in self._claims_due.pop_up_to((now_s,)):
-            self._take_back(lease_id)
+        for lease in self._leases.take_due(now_s):
+            self._undelivered.pop(lease.lease_id, None)
+            if lease.status is LeaseStatus.GRANTED and lease.queued is not None:
+                self._wait(lease.queued)
         return [self._past_deadline(lease_id, now_s) for lease_id in self._deadlines.pop_up_to((now_s,))]
-
-    def _take_back(self, lease_id: str) -> None:
-        lease = self._take_lease(lease_id)
-        queued = None if lease is None else lease.queued
-        assert queued is not None, f"{lease_id} was granted without a ticket"
-        self._wait(queued)
 
     def _past_deadline(self, lease_id: str, now_s: float) -> Expired:
         queued = self._queue.get(lease_id)
-        assert queued is not None, f"{lease_id} has a deadline in the queue and does not wait"
-        deadline_s = queued.ticket.deadline_s
-        assert deadline_s is not None, f"{lease_id} has no deadline"
-        return self._give_up(queued, DeadlinePassed(deadline_s, now_s - queued.stamp.arrival_s))
+        assert queued is not None and queued.ticket.deadline_s is not None, f"{lease_id}: a deadline, but no wait"
+        return self._give_up(queued, DeadlinePassed(queued.ticket.deadline_s, now_s - queued.stamp.arrival_s))
 
     def _give_up(self, queued: QueuedTicket, error: DeadlinePassed | NeverFits) -> Expired:
         self._end(queued.lease_id)
@@ -288,16 +299,14 @@ class Dispatcher:
         return self._queue.remove(lease_id)
 
     def _take_lease(self, lease_id: str) -> Lease | None:
-        self._claims_due.discard(lease_id)
         self._undelivered.pop(lease_id, None)
         return self._leases.take(lease_id)
 
-    def _end(self, lease_id: str) -> None:
-        """Whatever state the attempt is in, it is over; safe to repeat."""
+    def _end(self, lease_id: str) -> Lease | None:
+        """Whatever state the attempt is in, it is over; safe to repeat. Returns the lease that it had."""
         self._take_waiting(lease_id)
-        if self._take_lease(lease_id) is not None:
-            self._num_released += 1
         self._ended.add(lease_id)
+        return self._take_lease(lease_id)
 
     def _end_all(self, lease_ids: Iterable[str]) -> None:
         for lease_id in lease_ids:

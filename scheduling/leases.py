@@ -6,14 +6,20 @@ import enum
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from scheduling.lazy_heap import LazyHeap
 from scheduling.queue import QueuedTicket
 from scheduling.replicas import Fleet
 
 
 class LeaseStatus(enum.Enum):
-    """GRANTED -> CLAIMED when the replica says that it holds the lease. GRANTED -> waiting again when it does not."""
+    """GRANTED -> SENT when the owner has the grant and sends the call -> CLAIMED when the replica says that it runs.
+
+    A grant that its owner never took goes back to the heap. A call that was sent and not claimed is forgotten: nobody
+    waits for another grant of it, and a claim that comes late books it again.
+    """
 
     GRANTED = "granted"
+    SENT = "sent"
     CLAIMED = "claimed"
 
 
@@ -36,11 +42,12 @@ class Lease:
 
 
 class LeaseTable:
-    """All leases, each booked on its replica while that is registered."""
+    """All leases, each booked on its replica while that is registered, and when those not claimed yet fall due."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._leases: dict[str, Lease] = {}
+        self._due = LazyHeap()
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -53,8 +60,22 @@ class LeaseTable:
         self._leases[lease.lease_id] = lease
         self._fleet.hold(lease.replica_id, lease.lease_id, lease.num_tokens)
 
+    def hold_until(self, lease: Lease, due_s: float) -> None:
+        """Adds or replaces a lease that is lost unless it gets further by `due_s`."""
+        self.hold(lease)
+        self._due.push(lease.lease_id, (due_s,))
+
+    def next_due_s(self) -> float | None:
+        first = self._due.first_position()
+        return None if first is None else first[0]
+
+    def take_due(self, now_s: float) -> list[Lease]:
+        """Removes the leases that got no further in time, and frees their room."""
+        return [lease for lease_id in self._due.pop_up_to((now_s,)) if (lease := self.take(lease_id)) is not None]
+
     def take(self, lease_id: str) -> Lease | None:
         """Removes a lease and frees its room; None when there is none, so that nothing is freed twice."""
+        self._due.discard(lease_id)
         if (lease := self._leases.pop(lease_id, None)) is not None:
             self._fleet.free(lease.replica_id, lease_id)
         return lease
@@ -74,18 +95,18 @@ class LeaseTable:
         return [lease.lease_id for lease in self._leases.values() if lease.owner == owner]
 
 
-class EndedLeases:
-    """Remembers the ids that ended last, so that a message which comes late does not bring one back to life."""
+class RecentIds:
+    """Remembers the ids that were added last, so that a message which comes late is known for one."""
 
     def __init__(self, max_remembered: int) -> None:
         self._max_remembered = max_remembered
         self._ids: OrderedDict[str, None] = OrderedDict()
 
-    def __contains__(self, lease_id: str) -> bool:
-        return lease_id in self._ids
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._ids
 
-    def add(self, lease_id: str) -> None:
-        self._ids[lease_id] = None
-        self._ids.move_to_end(lease_id)
+    def add(self, item_id: str) -> None:
+        self._ids[item_id] = None
+        self._ids.move_to_end(item_id)
         if len(self._ids) > self._max_remembered:
             self._ids.popitem(last=False)

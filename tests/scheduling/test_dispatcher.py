@@ -8,7 +8,7 @@ import pytest
 
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, LeaseEnded, NeverFits
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, LeaseEnded, NeverFits, QueueFull
 from scheduling.request import Grant
 from scheduling.score import ScorePolicy, Stamp
 from tests.factories import make_dispatcher, make_replica, make_ticket
@@ -248,6 +248,26 @@ def test_the_waiting_tickets_of_an_ingress_that_comes_back_may_register_again() 
     assert waiting(dispatcher) == ["a"]
 
 
+def test_a_lease_that_never_reached_an_ingress_thought_gone_may_be_asked_for_again() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a", owner="flaky")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.drop_owner("flaky")
+    enqueue(dispatcher, "a", owner="flaky")
+    assert granted(dispatcher) == ["a"]
+
+
+def test_what_a_replica_still_runs_for_an_ingress_thought_gone_is_booked_again() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a", owner="flaky")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.claim("a", "one-slot")
+    dispatcher.drop_owner("flaky")
+    dispatcher.register_replica(ONE_SLOT, holding=["a"])
+    enqueue(dispatcher, "b")
+    assert granted(dispatcher) == []
+
+
 # Claims.
 
 
@@ -306,6 +326,73 @@ def test_a_late_claim_that_overfills_a_replica_stops_grants_until_it_has_room_ag
     assert granted(dispatcher, now_s=1) == []
     dispatcher.release("late")
     assert granted(dispatcher, now_s=1) == ["next"]
+
+
+def test_a_call_that_was_sent_has_longer_to_be_claimed_and_is_not_granted_again_meanwhile() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a", "b")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.sent("a", "one-slot", 0.5)
+    assert dispatcher.next_due_s() == 10.5
+    assert granted(dispatcher, now_s=10.4) == []
+    assert running(dispatcher) == {"one-slot": ("a",)}
+
+
+def test_a_call_that_was_sent_and_never_claimed_frees_its_slot_and_is_not_granted_again() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a", "b")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.sent("a", "one-slot", 0)
+    assert granted(dispatcher, now_s=10) == ["b"]
+    assert waiting(dispatcher) == []
+
+
+def test_a_claim_books_a_lease_that_was_given_up_as_sent() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.sent("a", "one-slot", 0)
+    dispatcher.expire(10)
+    dispatcher.register_replica(ONE_SLOT, holding=["a"])
+    enqueue(dispatcher, "b", now_s=10)
+    assert granted(dispatcher, now_s=10) == []
+    assert running(dispatcher) == {"one-slot": ("a",)}
+
+
+def test_a_grant_that_went_back_and_was_sent_after_all_leaves_the_heap() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.expire(1)
+    dispatcher.sent("a", "one-slot", 1)
+    assert waiting(dispatcher) == []
+    assert granted(dispatcher, now_s=2) == []
+    assert running(dispatcher) == {"one-slot": ("a",)}
+
+
+def test_word_that_a_call_was_sent_changes_nothing_once_it_is_claimed_or_over() -> None:
+    dispatcher = make_dispatcher(make_replica(max_num_seqs=2))
+    enqueue(dispatcher, "claimed", "over")
+    assert granted(dispatcher) == ["claimed", "over"]
+    dispatcher.claim("claimed", "replica-1")
+    dispatcher.release("over")
+    dispatcher.sent("claimed", "replica-1", 0)
+    dispatcher.sent("over", "replica-1", 0)
+    dispatcher.expire(1_000)
+    assert running(dispatcher) == {"replica-1": ("claimed",)}
+
+
+def test_an_attempt_that_never_ran_frees_its_slot_and_does_not_count_as_served() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT, bounds=AdmissionBounds(max_waiting=1))
+    enqueue(dispatcher, "failed", "next")
+    assert granted(dispatcher) == ["failed"]
+    dispatcher.fail("failed")
+    dispatcher.fail("failed")
+    assert granted(dispatcher, now_s=1) == ["next"]
+    enqueue(dispatcher, "waits", now_s=2)
+    with pytest.raises(QueueFull) as refused:
+        enqueue(dispatcher, "refused", now_s=3)
+    assert refused.value.retry_after_s == AdmissionBounds().default_retry_after_s
 
 
 # Replicas that come, go and come back.

@@ -21,6 +21,7 @@ REPLICAS = ("replica-1", "replica-2")
 MAX_NUM_SEQS = 2
 KV_TOKENS = 100
 CLAIM_TIMEOUT_S = 1.0
+SENT_TIMEOUT_S = 10.0
 
 owners = st.sampled_from(OWNERS)
 replicas = st.sampled_from(REPLICAS)
@@ -31,6 +32,7 @@ old_or_new = st.integers(min_value=0, max_value=30)
 class Place(enum.Enum):
     WAITING = "waiting"
     GRANTED = "granted"
+    SENT = "sent"
     CLAIMED = "claimed"
     GONE = "gone"
 
@@ -46,6 +48,7 @@ class Modelled:
     place: Place = Place.WAITING
     replica_id: str = ""
     granted_s: float = 0.0
+    sent_s: float = 0.0
     num_ends: int = 0
 
 
@@ -55,7 +58,9 @@ class DispatcherMachine(RuleBasedStateMachine):
     @initialize(policy=policies, max_waiting=st.sampled_from([3, 1000]))
     def start(self, policy: ScorePolicy, max_waiting: int) -> None:
         self.bounds = AdmissionBounds(max_waiting=max_waiting)
-        self.dispatcher = Dispatcher(policy, self.bounds, claim_timeout_s=CLAIM_TIMEOUT_S)
+        self.dispatcher = Dispatcher(
+            policy, self.bounds, claim_timeout_s=CLAIM_TIMEOUT_S, sent_timeout_s=SENT_TIMEOUT_S
+        )
         self.leases: dict[str, Modelled] = {}
         self.open_replicas: set[str] = set()
         self.late_claims = False
@@ -102,6 +107,19 @@ class DispatcherMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.dispatcher.cancel(lease_id) if end == "cancel" else self.dispatcher.release(lease_id)
         self.ends([lease_id])
+
+    @rule(number=old_or_new)
+    def send_as_granted(self, number: int) -> None:
+        if (lease_id := self.pick(number)) is None or self.leases[lease_id].place not in (Place.GRANTED, Place.SENT):
+            return
+        self.dispatcher.sent(lease_id, self.leases[lease_id].replica_id, self.now_s)
+        self.leases[lease_id].place, self.leases[lease_id].sent_s = Place.SENT, self.now_s
+
+    @rule(number=old_or_new)
+    def claim_as_sent(self, number: int) -> None:
+        if (lease_id := self.pick(number)) is not None and self.leases[lease_id].place is Place.SENT:
+            self.dispatcher.claim(lease_id, self.leases[lease_id].replica_id)
+            self.leases[lease_id].place = Place.CLAIMED
 
     @rule(number=old_or_new)
     def claim_as_granted(self, number: int) -> None:
@@ -165,7 +183,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         snapshot = self.dispatcher.snapshot(self.now_s)
         waiting = [view.lease_id for view in snapshot.waiting]
         assert sorted(waiting) == self.in_place(Place.WAITING)
-        assert self.dispatcher.num_running == len(self.in_place(Place.GRANTED, Place.CLAIMED))
+        assert self.dispatcher.num_running == len(self.in_place(Place.GRANTED, Place.SENT, Place.CLAIMED))
         for replica in snapshot.replicas:
             assert sorted(replica.running) == sorted(self.held_by(replica.replica_id))
         assert all(lease.num_ends <= 1 for lease in self.leases.values())
@@ -225,6 +243,8 @@ class DispatcherMachine(RuleBasedStateMachine):
         for lease in self.leases.values():
             if lease.place is Place.GRANTED and self.now_s >= lease.granted_s + CLAIM_TIMEOUT_S:
                 lease.place = Place.WAITING
+            if lease.place is Place.SENT and self.now_s >= lease.sent_s + SENT_TIMEOUT_S:
+                lease.place = Place.GONE
 
     def overdue(self) -> set[str]:
         return {
@@ -251,7 +271,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         return [lease_id for lease_id, lease in self.leases.items() if lease.place in places]
 
     def held_by(self, replica_id: str) -> list[str]:
-        held = self.in_place(Place.GRANTED, Place.CLAIMED)
+        held = self.in_place(Place.GRANTED, Place.SENT, Place.CLAIMED)
         return [lease_id for lease_id in held if self.leases[lease_id].replica_id == replica_id]
 
     def pick(self, number: int) -> str | None:
