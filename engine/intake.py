@@ -34,6 +34,7 @@ def accept(request: EngineRequest, capacity: EngineCapacity, *, prefix_caching: 
         max_num_tokens=min(num_prompt + sampling.max_tokens, capacity.max_model_len),
         salt=request.cache_salt,
         reuse_prefix=prefix_caching and sampling.prompt_logprobs is None,
+        wants_prompt_logits=sampling.prompt_logprobs is not None,
     )
 
 

@@ -21,6 +21,8 @@ class BatchLimits:
 
     max_num_batched_tokens: the token budget of a step. parked_limit: how many sequences newcomers may park.
     preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
+    max_num_prompt_logits: tokens of a step whose logits are wanted beside those that choose the next token. A token's
+    logits are as long as the vocabulary, so that without a bound one long prompt could take a device's free memory.
 
     Raises:
         ValueError: a limit is out of range.
@@ -30,9 +32,11 @@ class BatchLimits:
     max_num_batched_tokens: int
     parked_limit: int = 8
     preemption_margin_levels: float = 5.0
+    max_num_prompt_logits: int = 256
 
     def __post_init__(self) -> None:
-        for name, least in (("max_num_seqs", 1), ("max_num_batched_tokens", 1), ("parked_limit", 0)):
+        positive = ("max_num_seqs", "max_num_batched_tokens", "max_num_prompt_logits")
+        for name, least in (*((name, 1) for name in positive), ("parked_limit", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if not self.preemption_margin_levels >= 0:
@@ -236,13 +240,15 @@ class Batcher:
 
     def _fill(self, plan: Plan) -> None:
         """Share out the token budget: decodes first, then as much of each prompt as is left, best keys first."""
-        budget = self._limits.max_num_batched_tokens
+        budget, num_logits = self._limits.max_num_batched_tokens, self._limits.max_num_prompt_logits
         decodes = [sequence for sequence in self._running if sequence.num_pending == 1]
         prefills = [sequence for sequence in self._running if sequence.num_pending > 1]
         for part, sequences in ((plan.decode, decodes), (plan.prefill, prefills)):
             for sequence in sequences:
-                num_tokens = min(sequence.num_pending, budget)
+                is_scored = part is plan.prefill and sequence.wants_prompt_logits
+                num_tokens = min(sequence.num_pending, budget, num_logits if is_scored else budget)
                 if num_tokens == 0:
-                    return
+                    continue
                 part.append(Slice(sequence, sequence.num_computed, num_tokens, num_tokens == sequence.num_pending))
                 budget -= num_tokens
+                num_logits -= num_tokens * is_scored

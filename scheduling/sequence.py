@@ -34,7 +34,8 @@ class Sequence:
     token_ids: prompt and output so far. max_num_tokens: prompt and the longest output that it may have.
     num_computed: leading tokens whose KV is in the cache; 0 again after a preemption by recompute.
     num_cached: prompt tokens that the first admission found in the cache.
-    reuse_prefix: whether it may start from cached blocks (not when every prompt token's logits are asked for).
+    reuse_prefix: whether it may start from cached blocks.
+    wants_prompt_logits: every prompt token's logits are asked for, so none may come from cached blocks either.
     """
 
     seq_id: str
@@ -44,6 +45,7 @@ class Sequence:
     max_num_tokens: int
     salt: str = ""
     reuse_prefix: bool = True
+    wants_prompt_logits: bool = False
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed: int = 0
     num_cached: int | None = None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from engine.backends.fake import fake_token
 from engine.loop import EngineFailed, EngineLoop
 from engine.protocol import Chunk, CommandMessage, EngineRequest, FinishReason, Sampled, SequenceOutput, TokenLogprob
+from engine.step import arrange
 from scheduling.score import ScorePolicy
 from tests.engine.factories import make_config, make_engine, make_loop, make_request, run_to_end, tokens_of
 
@@ -317,6 +318,20 @@ def test_prompt_logprobs_come_once_and_whole_from_all_chunks(max_tokens: int) ->
     assert outputs[0].prompt_logprobs is not None
     assert len(tokens_of(outputs)) == max_tokens
     assert [one.token_id for output in outputs for one in output.logprobs] == tokens_of(outputs)
+
+
+def test_a_step_computes_the_logits_of_at_most_256_prompt_tokens_and_the_answer_is_the_same() -> None:
+    engine = Saboteur()
+    loop = EngineLoop(engine, make_config(max_model_len=2048, max_num_batched_tokens=4096))
+    requests = [make_request(name, num_prompt_tokens=200, prompt_logprobs=1, max_tokens=3) for name in ("a", "b")]
+    outputs = run_to_end(loop, *requests)
+    scored = [arrange(chunks, 16).step.rows.size - sum(chunk.samples for chunk in chunks) for chunks in engine.chunks]
+    assert max(scored) <= 256
+    assert sum(scored) == 2 * 199
+    for request in requests:
+        found = outputs[request.lease_id]
+        assert [one.token_id for one in found[0].prompt_logprobs or []] == request.prompt_token_ids[1:]
+        assert tokens_of(found) == expected_tokens(request, 3)
 
 
 def test_prompt_logprobs_stay_whole_when_a_preemption_cuts_them() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,6 +236,19 @@ def test_a_sequence_that_must_not_reuse_a_prefix_computes_all_of_it() -> None:
     assert [part.start for part in plan.slices if part.sequence is not first] == [8, 0]
 
 
+def test_prompts_whose_logits_are_wanted_share_a_bound_of_their_own_and_leave_the_rest_to_others() -> None:
+    batcher = Batcher(BatchLimits(4, 64, max_num_prompt_logits=10), BlockPool(64, 4))
+    batcher.set_policy(ScorePolicy())
+    for name, is_scored in (("scored", True), ("scored too", True), ("plain", False)):
+        batcher.add(replace(make_sequence(name, num_tokens=14), wants_prompt_logits=is_scored))
+    shares = [[(part.sequence.seq_id, part.num_tokens) for part in run_step(batcher).slices] for _ in range(3)]
+    assert shares == [
+        [("scored", 10), ("plain", 14)],
+        [("plain", 1), ("scored", 4), ("scored too", 6)],
+        [("scored", 1), ("scored too", 8)],
+    ]
+
+
 @pytest.mark.parametrize("status", [SequenceStatus.WAITING, SequenceStatus.RUNNING, SequenceStatus.PARKED])
 def test_a_sequence_can_be_taken_out_at_any_point_and_leaves_nothing(status: SequenceStatus) -> None:
     pool = BlockPool(8, 4)
@@ -267,6 +282,7 @@ def test_a_finished_sequence_makes_no_more_moves() -> None:
     [
         ({"max_num_seqs": 0}, "max_num_seqs: expected at least 1, got 0"),
         ({"max_num_batched_tokens": 0}, "max_num_batched_tokens: expected at least 1"),
+        ({"max_num_prompt_logits": 0}, "max_num_prompt_logits: expected at least 1"),
         ({"parked_limit": -1}, "parked_limit: expected at least 0"),
         ({"preemption_margin_levels": -0.5}, "preemption_margin_levels: expected at least 0"),
     ],
