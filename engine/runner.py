@@ -13,7 +13,7 @@ from engine.memory import available_blocks, num_blocks
 from engine.paged_batch import PagedBatch
 from engine.process_group import World
 from engine.step import Step
-from engine.varlen_attention import attention_step
+from engine.varlen_attention import attention_step, warn_if_gathering
 
 
 class ModelRunner:
@@ -56,6 +56,8 @@ def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> 
         InsufficientMemory: too little is available on some rank.
     """
     shapes, dtype = probe_shapes(model, world.device), next(model.parameters()).dtype
+    if world.rank == 0:
+        warn_if_gathering(world.device, dtype, config.block_size, shapes)
     block_bytes = bytes_per_block(shapes, config.block_size, dtype)
     available = min(world.gathered(available_blocks(config, block_bytes, world.device)))
     blocks = num_blocks(config, max_model_len(model, config), block_bytes, available)

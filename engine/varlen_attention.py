@@ -5,7 +5,11 @@ Knows nothing of models. What the kernel cannot do goes to `PagedStep`, which co
 
 from __future__ import annotations
 
+import inspect
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Protocol, cast
 
 import numpy as np
@@ -18,6 +22,7 @@ from engine.paged_batch import PagedBatch, padded
 #: The kernel reads pages of a multiple of this many tokens.
 PAGE_TOKENS = 256
 _MAX_HEAD_DIM = 256
+_log = logging.getLogger(__name__)
 
 
 class VarlenAttention(Protocol):
@@ -29,7 +34,7 @@ class VarlenAttention(Protocol):
         key: torch.Tensor,
         value: torch.Tensor,
         cu_seq_q: torch.Tensor,
-        cu_seq_k: torch.Tensor | None,
+        cu_seq_k: torch.Tensor,
         max_q: int,
         max_k: int,
         *,
@@ -48,14 +53,17 @@ class VarlenStep:
     fallback: PagedStep
     attention: VarlenAttention
     cumulative_queries: torch.Tensor = field(init=False)
+    cumulative_keys: torch.Tensor = field(init=False)
     num_keys: torch.Tensor = field(init=False)
     block_table: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         step, device = self.fallback.batch.step, self.fallback.batch.device
+        num_keys = step.starts + step.lengths
         arrays = {
             "cumulative_queries": np.concatenate([[0], np.cumsum(step.lengths)]),
-            "num_keys": step.starts + step.lengths,
+            "cumulative_keys": np.concatenate([[0], np.cumsum(num_keys)]),
+            "num_keys": num_keys,
             "block_table": padded(step.tables),
         }
         for name, array in arrays.items():
@@ -74,7 +82,7 @@ class VarlenStep:
             cache.keys,
             cache.values,
             self.cumulative_queries,
-            None,
+            self.cumulative_keys,  # demanded, though with a block table the kernel goes by `seqused_k`
             int(step.lengths.max()),
             int((step.starts + step.lengths).max()),
             scale=terms.scaling,
@@ -87,12 +95,27 @@ class VarlenStep:
 
 def can_use_varlen(device: torch.device, dtype: torch.dtype, block_size: int, shapes: list[LayerShape]) -> bool:
     """Whether the kernel takes such a cache."""
-    return (
-        device.type == "cuda"
-        and dtype in (torch.float16, torch.bfloat16)
-        and block_size % PAGE_TOKENS == 0
-        and all(shape.key_dim == shape.value_dim <= _MAX_HEAD_DIM for shape in shapes)
-    )
+    return device.type == "cuda" and next(_objections(dtype, block_size, shapes), None) is None
+
+
+def warn_if_gathering(device: torch.device, dtype: torch.dtype, block_size: int, shapes: list[LayerShape]) -> None:
+    """Says, where there is a GPU, that its kernel cannot be used and why: the cache is then copied at every step."""
+    objection = next(_objections(dtype, block_size, shapes), None)
+    if device.type == "cuda" and objection is not None:
+        _log.warning("attention gathers the KV cache, which is slow on a GPU: the kernel needs %s", objection)
+
+
+def _objections(dtype: torch.dtype, block_size: int, shapes: list[LayerShape]) -> Iterator[str]:
+    if dtype not in (torch.float16, torch.bfloat16):
+        yield f"dtype float16 or bfloat16, got {str(dtype).removeprefix('torch.')}"
+    if block_size % PAGE_TOKENS:
+        yield f"block_size in multiples of {PAGE_TOKENS}, got {block_size}"
+    for shape in shapes:
+        if not shape.key_dim == shape.value_dim <= _MAX_HEAD_DIM:
+            yield (
+                f"keys and values of one size up to {_MAX_HEAD_DIM}, got keys of {shape.key_dim} and values of "
+                f"{shape.value_dim}"
+            )
 
 
 def attention_step(cache: KVCache, batch: PagedBatch) -> AttentionStep:
@@ -100,6 +123,19 @@ def attention_step(cache: KVCache, batch: PagedBatch) -> AttentionStep:
     paged = PagedStep(cache, batch)
     if not can_use_varlen(batch.device, batch.dtype, cache.block_size, cache.shapes):
         return paged
+    return VarlenStep(paged, varlen_kernel())
+
+
+@cache
+def varlen_kernel() -> VarlenAttention:
+    """torch's kernel, told not to split one sequence's keys where it can be told (`num_splits`): how they are split
+    depends on the batch, and a row's result should not."""
     from torch.nn.attention.varlen import varlen_attn
 
-    return VarlenStep(paged, cast("VarlenAttention", varlen_attn))  # it returns a pair only where one is asked for
+    return without_splits(cast("VarlenAttention", varlen_attn))  # it returns a pair only where one is asked for
+
+
+def without_splits(kernel: VarlenAttention) -> VarlenAttention:
+    """The kernel with `num_splits=1`, or as it is where it has no such argument."""
+    can_be_told = "num_splits" in inspect.signature(kernel).parameters
+    return partial(cast("Callable[..., torch.Tensor]", kernel), num_splits=1) if can_be_told else kernel

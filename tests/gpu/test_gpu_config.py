@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from deployments.app import replica_resources
 from deployments.config import ModelConfig
 from deployments.serve_config import load_serve_config
+from engine.kv_cache import LayerShape
+from engine.varlen_attention import can_use_varlen
 from tests.gpu.conftest import too_few
 
 CONFIG = Path(__file__).parents[2] / "serve_config.gpu.yaml"
@@ -22,6 +25,15 @@ def models() -> dict[str, ModelConfig]:
 
 def test_the_shipped_models_are_split_over_2_4_and_8_gpus(models: dict[str, ModelConfig]) -> None:
     assert {name: model.tensor_parallel_size for name, model in models.items()} == TENSOR_PARALLEL_SIZES
+
+
+@pytest.mark.parametrize("name", TENSOR_PARALLEL_SIZES)
+def test_the_shipped_models_keep_their_cache_in_pages_that_the_kernel_reads(
+    name: str, models: dict[str, ModelConfig]
+) -> None:
+    config = models[name].to_engine_config()
+    shapes = [LayerShape(num_kv_heads=8, key_dim=128, value_dim=128)]
+    assert can_use_varlen(torch.device(config.device), getattr(torch, config.dtype), config.block_size, shapes)
 
 
 @pytest.mark.parametrize("name", TENSOR_PARALLEL_SIZES)
