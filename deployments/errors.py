@@ -41,6 +41,16 @@ class ModelUnavailable(ServingError):
 
 
 @dataclass(eq=False)
+class QueueLost(ServingError):
+    """This process has no line to the model's queue any more. Caught by the ingress; the next request opens another."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the queue of the model cannot be reached: {self.reason}"
+
+
+@dataclass(eq=False)
 class GenerationFailed(ServingError):
     """The engine gave up on this one sequence, e.g. for NaN in its logits. Caught by the ingress; a retry is no use."""
 
@@ -58,7 +68,7 @@ class PoolFull(ServingError):
     retry_after_s: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.max_pending} prompts already wait to be tokenised"
+        return f"{self.max_pending} prompts already wait to be read or tokenised"
 
 
 class ClientDisconnected(Exception):
@@ -113,6 +123,7 @@ SHAPES: dict[type[Exception], Shape] = {
     NeverFits: Shape(400, "invalid_request_error", "context_length_exceeded"),
     ReplicaFailed: Shape(503, "service_unavailable_error", "replica_failed"),
     GenerationFailed: Shape(500, "server_error", "generation_failed"),
+    QueueLost: Shape(503, "service_unavailable_error", "queue_unavailable"),
     ModelUnavailable: Shape(503, "service_unavailable_error", "model_unavailable"),
 }
 

@@ -16,6 +16,7 @@ from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles, o
 from deployments.queueing.membership import watch_running_replicas
 from deployments.queueing.messages import Delivery, QueueMessage
 from deployments.queueing.state import QueueState
+from deployments.queueing.vital_task import vital_task
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
@@ -39,7 +40,8 @@ class PriorityQueue:
     """
 
     def __init__(self) -> None:
-        self._state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds()), own_identity())
+        epoch = time.time_ns() // 1_000_000  # above the last queue's, or engines would ignore this one's weights
+        self._state = QueueState(Dispatcher(ScorePolicy(epoch=epoch), AdmissionBounds()), own_identity())
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: Any = None
@@ -52,7 +54,7 @@ class PriorityQueue:
     async def poll(self, owner: str, num_seen: int) -> Delivery:
         """Wait, for a bounded time, until something is decided for `owner`."""
         self._ensure_started()
-        return await self._state.poll(owner, num_seen, time.time())
+        return await self._state.poll(owner, num_seen)
 
     @ray.method(concurrency_group="control")
     async def identity(self) -> ActorIdentity:
@@ -92,7 +94,7 @@ class PriorityQueue:
         self._model_name = context.deployment
         reporter = MetricsReporter(context.app_name, self._metrics_now)
         self._tasks.append(asyncio.create_task(reporter.run()))
-        self._tasks.append(asyncio.create_task(self._tick_forever()))
+        self._tasks.append(vital_task(self._tick_forever()))
         self._tasks.append(asyncio.create_task(self._retire_older(context.app_name, context.deployment)))
 
     async def _tick_forever(self) -> None:

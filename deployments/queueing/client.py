@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
+from deployments.errors import QueueLost
 from deployments.queueing.messages import (
     Cancel,
+    Claim,
     Delivery,
     Enqueue,
     Granted,
+    Introduce,
     QueueAnswer,
     Queued,
     QueueMessage,
@@ -26,12 +29,24 @@ from deployments.queueing.messages import (
     Release,
     Retired,
     SendFailed,
+    Sent,
 )
+from scheduling.leases import RecentIds
 from scheduling.request import Grant, Ticket
 
 logger = logging.getLogger("ray.serve")
 
-FIND_AGAIN_S = 0.2  # between two looks for a queue actor when there is none
+FIND_AGAIN_S = 0.2  # between two looks for a queue actor; doubles with every failure in a row
+MAX_FIND_AGAIN_S = 2.0
+LINE_ERRORS = (RayError, OSError, ValueError, RuntimeError)  # what Ray's look-ups and calls raise when a cluster ails
+LEASE_NEWS = (
+    Cancel,
+    Claim,
+    Release,
+    SendFailed,
+    Sent,
+)  # news of leases: a queue that is new to us must hear it too
+_MAX_TAKEN_REMEMBERED = 65_536
 
 
 class QueueActorHandle(Protocol):
@@ -47,6 +62,7 @@ class QueueClient:
 
     find: looks for the queue in charge; None while there is none.
     greeting: what a queue that has never heard of this owner must be told first (a replica's registration).
+    sleep: waits between two looks.
     """
 
     def __init__(
@@ -54,14 +70,18 @@ class QueueClient:
         owner: str,
         find: Callable[[], Awaitable[QueueActorHandle | None]],
         greeting: Callable[[], list[QueueMessage]] = list,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.owner = owner
         self._find = find
         self._greeting = greeting
+        self._sleep = sleep
         self._outbox: list[QueueMessage] = []
         self._wake = asyncio.Event()
         self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
+        self._taken = RecentIds(_MAX_TAKEN_REMEMBERED)
         self._num_seen = 0
+        self._num_failures = 0  # in a row
         self._queue: QueueActorHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lost = asyncio.Event()
@@ -71,6 +91,7 @@ class QueueClient:
 
         Raises:
             scheduling.errors.SchedulingError: the queue refused the ticket, shed it, or its deadline passed.
+            deployments.errors.QueueLost: the line has ended.
         """
         granted: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._waiting[ticket.lease_id] = (ticket, granted)
@@ -89,45 +110,60 @@ class QueueClient:
             self._loop.call_soon_threadsafe(self._say, message)
 
     async def run(self) -> None:
-        """Keep the line up until cancelled."""
+        """Keep the line up until cancelled. However it ends, nobody is left waiting."""
         self._loop = asyncio.get_running_loop()
-        while True:
+        try:
+            while True:
+                await self._try_once()
+                await self._sleep(min(MAX_FIND_AGAIN_S, FIND_AGAIN_S * 2 ** max(0, self._num_failures - 1)))
+        finally:
+            self._end_waits()
+
+    async def _try_once(self) -> None:
+        """One queue, until it is lost. The first failure in a row is logged."""
+        try:
             self._queue = await self._find()
-            if self._queue is None:
-                await asyncio.sleep(FIND_AGAIN_S)
-                continue
-            self._introduce()
-            await self._speak_and_listen()
+            if self._queue is not None:
+                await self._introduce()
+                await self._speak_and_listen()
+        except LINE_ERRORS as error:
+            self._num_failures = min(self._num_failures + 1, 16)
+            if self._num_failures == 1:
+                logger.warning("The line to the priority queue broke; looking for it again.", exc_info=error)
+
+    def _end_waits(self) -> None:
+        for _, granted in self._waiting.values():
+            if not granted.done():
+                granted.set_exception(QueueLost("the line to it has ended"))
 
     def _say(self, message: QueueMessage) -> None:
         self._outbox.append(message)
         self._wake.set()
 
-    def _introduce(self) -> None:
+    async def _introduce(self) -> None:
         """Tell a queue that is new to us all that it must know. What waits unsent is part of that or is void."""
+        self._lost.clear()
         self._num_seen = 0
-        ends = [m for m in self._outbox if isinstance(m, Release | Cancel | SendFailed)]
-        asks: list[QueueMessage] = [Enqueue(ticket) for ticket, _ in self._waiting.values()]
-        self._outbox = [*self._greeting(), *asks, *ends]
-        self._wake.set()
+        news = [message for message in self._outbox if isinstance(message, LEASE_NEWS)]
+        asks: list[QueueMessage] = [Enqueue(ticket) for ticket, granted in self._waiting.values() if not granted.done()]
+        self._outbox = []
+        await self._submit([*self._greeting(), *asks, *news])
 
     async def _speak_and_listen(self) -> None:
-        """Until the queue dies or retires."""
-        self._lost.clear()
-        lost = asyncio.create_task(self._lost.wait())
-        tasks = [asyncio.create_task(self._guard(work)) for work in (self._speak(), self._listen())]
-        try:
-            await asyncio.wait([lost, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (lost, *tasks):
-                task.cancel()
-            await asyncio.gather(lost, *tasks, return_exceptions=True)
+        """Until the queue dies or sends us away.
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        Raises:
+            LINE_ERRORS: a call to the queue failed.
+        """
+        tasks = [asyncio.create_task(work) for work in (self._lost.wait(), self._speak(), self._listen())]
         try:
-            await work
-        except RayActorError:
-            logger.warning("The priority queue is gone; looking for the next one.")
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _speak(self) -> None:
         while True:
@@ -135,16 +171,19 @@ class QueueClient:
             self._wake.clear()
             batch, self._outbox = self._outbox, []
             if batch:
-                self._hear(await self._submit(batch))
+                await self._submit(batch)
 
-    async def _submit(self, batch: list[QueueMessage]) -> Delivery:
-        """Send a batch; one that may not have arrived is kept, because saying it twice does no harm."""
+    async def _submit(self, batch: list[QueueMessage]) -> None:
+        """Send a batch; one that may not have been taken is kept, because saying it twice does no harm."""
         assert self._queue is not None
+        taken = False
         try:
-            return await self._queue.submit(self.owner, batch, self._num_seen)
-        except BaseException:
-            self._outbox = [*batch, *self._outbox]
-            raise
+            delivery = await self._queue.submit(self.owner, batch, self._num_seen)
+            self._hear(delivery)
+            taken = not delivery.sends_away
+        finally:
+            if not taken:
+                self._outbox = [*batch, *self._outbox]
 
     async def _listen(self) -> None:
         assert self._queue is not None
@@ -153,6 +192,7 @@ class QueueClient:
 
     def _hear(self, delivery: Delivery) -> None:
         """Take each answer once, however often it is delivered."""
+        self._num_failures = 0
         unseen = delivery.answers[max(0, self._num_seen - delivery.first) :]
         self._num_seen = max(self._num_seen, delivery.first + len(delivery.answers))
         for answer in unseen:
@@ -169,12 +209,17 @@ class QueueClient:
                 waiting = self._waiting.get(lease_id)
                 if waiting is not None and not waiting[1].done():
                     waiting[1].set_exception(error)
-            case Retired():
+            case Retired() | Introduce():
                 self._lost.set()
 
     def _take_grant(self, grant: Grant) -> None:
+        """A lease is taken once: a second grant of it comes from a queue that has not heard of the first's end."""
+        if grant.lease_id in self._taken:
+            return
         waiting = self._waiting.get(grant.lease_id)
         if waiting is None or waiting[1].done():
             self._say(Release(grant.lease_id))  # granted while it was being cancelled
             return
+        self._taken.add(grant.lease_id)
+        self._say(Sent(grant.lease_id, grant.replica_id))
         waiting[1].set_result(grant)

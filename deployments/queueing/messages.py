@@ -41,6 +41,14 @@ class SendFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """The owner has the grant and is handing the call to this replica, which now has longer to claim it."""
+
+    lease_id: str
+    replica_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The replica says that it runs this lease."""
 
@@ -64,7 +72,7 @@ class Configure:
     bounds: AdmissionBounds
 
 
-QueueMessage = Enqueue | Cancel | Release | SendFailed | Claim | Register | Configure
+QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Register | Configure
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +103,35 @@ class Retired:
     """A newer queue actor has taken over: find it and say everything again."""
 
 
-QueueAnswer = Granted | Queued | Refused | Retired
+@dataclass(frozen=True, slots=True)
+class Introduce:
+    """This queue does not know the owner, or no longer: nothing of the batch was taken; say everything again."""
+
+
+QueueAnswer = Granted | Queued | Refused | Retired | Introduce
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Answers for one owner, numbered `first`, `first + 1`, ...; the queue keeps them until they are acknowledged."""
+    """Answers for one owner, numbered `first`, `first + 1`, ...; the queue keeps them until they are acknowledged.
+
+    Numbers start above 0, so that an owner which has seen none has been told nothing yet.
+    """
 
     first: int = 0
     answers: tuple[QueueAnswer, ...] = ()
+
+    @property
+    def sends_away(self) -> bool:
+        """Whether the batch that this answers was left untaken."""
+        return any(isinstance(answer, Retired | Introduce) for answer in self.answers)
 
 
 @dataclass(slots=True)
 class Mailbox:
     """Answers that one owner has not acknowledged yet."""
 
-    next_seq: int = 0
+    next_seq: int
     answers: list[QueueAnswer] = field(default_factory=list)
 
     def post(self, answer: QueueAnswer) -> None:

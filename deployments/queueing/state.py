@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -19,6 +20,7 @@ from deployments.queueing.messages import (
     Delivery,
     Enqueue,
     Granted,
+    Introduce,
     Mailbox,
     QueueAnswer,
     Queued,
@@ -28,6 +30,7 @@ from deployments.queueing.messages import (
     Release,
     Retired,
     SendFailed,
+    Sent,
 )
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import SchedulingError
@@ -35,6 +38,7 @@ from scheduling.request import Ticket
 
 POLL_S = 2.0  # a parked poll returns empty after this long; polling again is the owner's heartbeat
 OWNER_SILENCE_S = 6.0  # an owner not heard of for this long is gone, and with it all that it held
+LATE_TICK_S = 1.0  # a longer gap between two ticks is our own silence, not the owners'
 
 
 @dataclass(slots=True)
@@ -42,36 +46,51 @@ class _Owner:
     """A router or a replica that speaks to this queue."""
 
     heard_s: float
-    mailbox: Mailbox = field(default_factory=Mailbox)
+    mailbox: Mailbox
     posted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class QueueState:
-    """Messages and time in, deliveries out."""
+    """Messages and time in, deliveries out.
 
-    def __init__(self, dispatcher: Dispatcher, identity: ActorIdentity) -> None:
+    `now_s` is the wall clock, which stamps and deadlines go by; `steady_clock` only measures how long an owner has been
+    silent, so that a clock set forward ends nobody.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, identity: ActorIdentity, steady_clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.dispatcher = dispatcher
         self.identity = identity
+        self._steady_clock = steady_clock
+        self._ticked_s = steady_clock()
+        self._first_seq = 1  # above every number that a forgotten owner may have seen
         self._owners: dict[str, _Owner] = {}
         self._registered: dict[str, Register] = {}
         self._owner_of_replica: dict[str, str] = {}
         self._running: frozenset[str] | None = None  # Serve's list of running replicas; None until it has spoken
 
     def submit(self, owner: str, messages: Sequence[QueueMessage], num_seen: int, now_s: float) -> Delivery:
-        """Take a batch in, in order, and return what is decided for this owner by then."""
-        box = self._hear(owner, num_seen, now_s).mailbox
+        """Take a batch in, in order, and return what is decided for this owner by then.
+
+        num_seen: the owner has seen all answers numbered below; 0 when this batch is its introduction.
+        """
+        state = self._introduced(owner) if num_seen == 0 else self._hear(owner, num_seen)
+        if state is None:
+            return Delivery(num_seen, (Introduce(),))
         if self.identity.retired:
-            box.post(Retired())
-            return box.delivery()
+            state.mailbox.post(Retired())
+            return state.mailbox.delivery()
         for message in messages:
             self._apply(owner, message, now_s)
         self._decide(now_s)
         self._tell_who_waits(owner, messages)
-        return box.delivery()
+        return state.mailbox.delivery()
 
-    async def poll(self, owner: str, num_seen: int, now_s: float) -> Delivery:
+    async def poll(self, owner: str, num_seen: int) -> Delivery:
         """Wait until something is decided for this owner, at most `POLL_S`."""
-        state = self._hear(owner, num_seen, now_s)
+        if (state := self._hear(owner, num_seen)) is None:
+            return Delivery(num_seen, (Introduce(),))
         if self.identity.retired and not state.mailbox.answers:
             state.mailbox.post(Retired())
         if not state.mailbox.answers:
@@ -82,7 +101,11 @@ class QueueState:
 
     def tick(self, now_s: float) -> None:
         """What only the passing of time brings about."""
-        for name in [name for name, owner in self._owners.items() if now_s - owner.heard_s > OWNER_SILENCE_S]:
+        steady_s = self._steady_clock()
+        gap_s, self._ticked_s = steady_s - self._ticked_s, steady_s
+        if gap_s > LATE_TICK_S:
+            self._excuse_silence(gap_s)
+        for name in [name for name, owner in self._owners.items() if steady_s - owner.heard_s > OWNER_SILENCE_S]:
             self._forget(name)
         self._decide(now_s)
 
@@ -112,8 +135,10 @@ class QueueState:
             case Release(lease_id):
                 self.dispatcher.release(lease_id)
             case SendFailed(lease_id, replica_id):
-                self.dispatcher.release(lease_id)
+                self.dispatcher.fail(lease_id)
                 self.dispatcher.quarantine(replica_id)
+            case Sent(lease_id, replica_id):
+                self.dispatcher.sent(lease_id, replica_id, now_s)
             case Claim(lease_id, replica_id):
                 self.dispatcher.claim(lease_id, replica_id)
             case Register(state):
@@ -157,14 +182,27 @@ class QueueState:
             state.mailbox.post(answer)
             state.posted.set()
 
-    def _hear(self, owner: str, num_seen: int, now_s: float) -> _Owner:
-        state = self._owners.setdefault(owner, _Owner(now_s))
-        state.heard_s = now_s
-        state.mailbox.acknowledge(num_seen)
+    def _introduced(self, owner: str) -> _Owner:
+        """An owner that says everything anew; what it was told before and has not acknowledged, it is told again."""
+        if owner not in self._owners:
+            self._owners[owner] = _Owner(self._steady_clock(), Mailbox(self._first_seq))
+        self._owners[owner].heard_s = self._steady_clock()
+        return self._owners[owner]
+
+    def _hear(self, owner: str, num_seen: int) -> _Owner | None:
+        """None for one that is not known here, or no longer: what it said before its silence is lost."""
+        if (state := self._owners.get(owner)) is not None:
+            state.heard_s = self._steady_clock()
+            state.mailbox.acknowledge(num_seen)
         return state
 
+    def _excuse_silence(self, gap_s: float) -> None:
+        """This queue was not running: what owners said meanwhile is still on its way."""
+        for owner in self._owners.values():
+            owner.heard_s = min(owner.heard_s + gap_s, self._ticked_s)
+
     def _forget(self, owner: str) -> None:
-        del self._owners[owner]
+        self._first_seq = max(self._first_seq, self._owners.pop(owner).mailbox.next_seq)
         self.dispatcher.drop_owner(owner)
         if (replica_id := self._owner_of_replica.pop(owner, None)) is not None:
             self.dispatcher.quarantine(replica_id)

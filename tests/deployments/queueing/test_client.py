@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RaySystemError
 
 from deployments.deployment_actors import ActorIdentity
-from deployments.queueing.client import QueueClient
-from deployments.queueing.messages import Delivery, Enqueue, QueueMessage, Register, Release
-from deployments.queueing.state import QueueState
+from deployments.errors import QueueLost
+from deployments.queueing.client import MAX_FIND_AGAIN_S, QueueClient
+from deployments.queueing.messages import Cancel, Delivery, Enqueue, Granted, QueueMessage, Register, Release, Sent
+from deployments.queueing.state import OWNER_SILENCE_S, QueueState
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import QueueFull
@@ -29,7 +30,10 @@ class InMemoryQueue:
     """A queue actor without Ray. `kill` makes every call fail, as calls to a dead actor do."""
 
     def __init__(self, *, max_waiting: int = 10, with_replica: bool = True, now_s: float = 1.0) -> None:
-        self.state = QueueState(Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting)), IDENTITY)
+        self.steady_s = 0.0
+        dispatcher = Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting))
+        self.state = QueueState(dispatcher, IDENTITY, lambda: self.steady_s)
+        self.failures: list[Exception] = []
         self.messages: list[QueueMessage] = []
         self.num_seen = 0
         self._now_s = now_s
@@ -39,12 +43,20 @@ class InMemoryQueue:
         if with_replica:
             self.state.submit("replica", [Register(REPLICA)], 0, 1.0)
 
+    def forget_everyone(self) -> None:
+        """Time passes in which nobody is heard."""
+        for _ in range(20):
+            self.steady_s += OWNER_SILENCE_S / 10
+            self.state.tick(self._now_s)
+
     def kill(self) -> None:
         self._dead.set()
 
     async def submit(self, owner: str, messages: list[QueueMessage], num_seen: int) -> Delivery:
         if self._dead.is_set():
             raise ActorDiedError
+        if self.failures:
+            raise self.failures.pop(0)
         self.messages += messages
         delivery = self.state.submit(owner, messages, num_seen, self._now_s)
         if any(isinstance(message, Enqueue) for message in messages):
@@ -64,7 +76,7 @@ class InMemoryQueue:
 
     async def poll(self, owner: str, num_seen: int) -> Delivery:
         await self._hear(num_seen)
-        poll = asyncio.create_task(self.state.poll(owner, num_seen, self._now_s))
+        poll = asyncio.create_task(self.state.poll(owner, num_seen))
         dead = asyncio.create_task(self._dead.wait())
         await asyncio.wait([poll, dead], return_when=asyncio.FIRST_COMPLETED)
         dead.cancel()
@@ -78,12 +90,20 @@ class InMemoryQueue:
         return [message.lease_id for message in self.messages if isinstance(message, Release)]
 
 
+async def no_pause(_: float) -> None:
+    await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
-async def line_to(find: Callable[[], InMemoryQueue | None]) -> AsyncIterator[QueueClient]:
+async def line_to(
+    find: Callable[[], InMemoryQueue | None],
+    greeting: Callable[[], list[QueueMessage]] = list,
+    sleep: Callable[[float], Awaitable[None]] = no_pause,
+) -> AsyncIterator[QueueClient]:
     async def found() -> InMemoryQueue | None:
         return find()
 
-    client = QueueClient("router", found)
+    client = QueueClient("router", found, greeting, sleep)
     task = asyncio.create_task(client.run())
     try:
         yield client
@@ -192,3 +212,125 @@ async def test_a_release_that_the_dead_queue_never_heard_reaches_the_next_one() 
 
         client.tell(Release("a"))
         await queues[0].until(lambda: "a" in queues[0].released)
+
+
+async def test_a_line_that_its_queue_forgot_introduces_itself_again_and_its_waits_keep_their_place() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+        stamp = queue.state.dispatcher.waiting_stamp("a")
+        await queue.until(lambda: queue.num_seen > 0)
+
+        queue.forget_everyone()
+        queue.enqueued.clear()
+        client.tell(Release("other"))
+        await queue.enqueued.wait()
+        assert queue.state.dispatcher.waiting_stamp("a") == stamp
+
+        queue.state.submit("replica", [Register(REPLICA)], 0, 1.0)
+        assert (await lease).stamp == stamp
+
+
+async def test_what_was_said_to_a_queue_that_had_forgotten_the_line_is_said_again() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        queue.forget_everyone()
+        queue.messages.clear()
+
+        client.tell(Release("a"))
+
+        await queue.until(lambda: queue.released.count("a") == 2)
+
+
+async def test_a_replica_that_the_queue_forgot_registers_again_with_what_it_holds() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    greeting: list[QueueMessage] = [Register(REPLICA, holding=("runs",))]
+    async with line_to(lambda: queue, lambda: greeting) as client, asyncio.timeout(WITHIN_S):
+        await queue.until(lambda: queue.state.dispatcher.num_running == 1)
+        queue.state.dispatcher.remove_replica("r1")
+        queue.forget_everyone()
+        num_registered = queue.messages.count(greeting[0])
+
+        client.tell(Release("other"))
+
+        await queue.until(lambda: queue.messages.count(greeting[0]) > num_registered)
+
+
+async def test_the_queue_is_told_at_once_that_a_grant_was_taken() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+
+        await queue.until(lambda: Sent("a", "r1") in queue.messages)
+
+
+async def test_a_second_grant_of_a_lease_that_runs_is_not_given_back() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        grant = await client.lease(make_ticket(lease_id="a"))
+        await queue.until(lambda: Sent("a", "r1") in queue.messages)
+
+        queue.state._post("router", Granted(grant))
+        seen = queue.num_seen
+        await queue.until(lambda: queue.num_seen > seen)
+        client.tell(Release("marker"))
+        await queue.until(lambda: "marker" in queue.released)
+
+        assert queue.released == ["marker"]
+
+
+async def test_a_lease_cancelled_between_grant_and_claim_is_ended_at_once() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+        queue.state.submit("replica", [Register(REPLICA)], 0, 1.0)
+        client._hear(queue.state.submit("router", [], 0, 1.0))
+        lease.cancel()
+
+        await queue.until(lambda: Cancel("a") in queue.messages)
+        assert (queue.state.dispatcher.num_running, queue.state.dispatcher.num_waiting) == (0, 0)
+
+
+async def test_a_look_up_that_fails_is_repeated_and_its_pauses_are_bounded() -> None:
+    queue = InMemoryQueue()
+    finds: list[Exception] = [RaySystemError("the control plane is away"), OSError(), ValueError("no such actor")] * 4
+    pauses: list[float] = []
+
+    def find() -> InMemoryQueue:
+        if finds:
+            raise finds.pop()
+        return queue
+
+    async def pause(pause_s: float) -> None:
+        pauses.append(pause_s)
+        await asyncio.sleep(0)
+
+    async with line_to(find, sleep=pause) as client, asyncio.timeout(WITHIN_S):
+        assert (await client.lease(make_ticket(lease_id="a"))).lease_id == "a"
+
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1] == MAX_FIND_AGAIN_S
+
+
+async def test_a_call_that_fails_is_logged_once_and_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    queue = InMemoryQueue()
+    queue.failures = [RaySystemError("no reply"), OSError(), RuntimeError("no loop")]
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        assert (await client.lease(make_ticket(lease_id="a"))).lease_id == "a"
+
+    assert [record.message for record in caplog.records if record.name == "ray.serve"] == [
+        "The line to the priority queue broke; looking for it again."
+    ]
+
+
+async def test_those_who_wait_fail_when_the_line_ends() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+
+    with pytest.raises(QueueLost):
+        await asyncio.wait_for(lease, WITHIN_S)

@@ -10,6 +10,7 @@ from deployments.queueing.messages import (
     Delivery,
     Enqueue,
     Granted,
+    Introduce,
     QueueAnswer,
     Queued,
     Refused,
@@ -17,21 +18,40 @@ from deployments.queueing.messages import (
     Release,
     Retired,
     SendFailed,
+    Sent,
 )
 from deployments.queueing.state import OWNER_SILENCE_S, QueueState
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
+from scheduling.errors import QueueFull
 from scheduling.replicas import ReplicaState
 from scheduling.score import ScorePolicy, Stamp
 from tests.factories import make_ticket
 
 NOW_S = 1000.0
+TICK_S = 0.5
 
 
-def make_state(*, max_waiting: int = 10) -> QueueState:
+class SteadyClock:
+    """Stands still until it is told to pass; ticks the queue as often as its actor does."""
+
+    def __init__(self) -> None:
+        self.now_s = 50.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def tick_for(self, state: QueueState, seconds: float) -> None:
+        for _ in range(round(seconds / TICK_S)):
+            self.now_s += TICK_S
+            state.tick(NOW_S)
+
+
+def make_state(*, max_waiting: int = 10, clock: SteadyClock | None = None) -> QueueState:
     return QueueState(
         Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting)),
         ActorIdentity("actor", NOW_S, retired=False),
+        clock or SteadyClock(),
     )
 
 
@@ -71,17 +91,17 @@ def test_answers_are_kept_until_they_are_acknowledged_and_keep_their_numbers() -
     state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
 
     again = state.submit("router", [], 0, NOW_S)
-    later = state.submit("router", [Enqueue(make_ticket(lease_id="b"))], 1, NOW_S)
+    later = state.submit("router", [Enqueue(make_ticket(lease_id="b"))], 2, NOW_S)
 
     assert leases(again.answers) == ["a"]
-    assert (later.first, leases(later.answers)) == (1, ["b"])
+    assert (later.first, leases(later.answers)) == (2, ["b"])
 
 
 async def test_a_parked_poll_wakes_with_the_grant_that_a_release_makes_possible() -> None:
     state = make_state()
     state.submit("replica", [register()], 0, NOW_S)
     state.submit("router", [Enqueue(make_ticket(lease_id="a")), Enqueue(make_ticket(lease_id="b"))], 0, NOW_S)
-    poll = asyncio.create_task(state.poll("router", 2, NOW_S))
+    poll = asyncio.create_task(state.poll("router", 3))
     await asyncio.sleep(0)
 
     state.submit("replica", [Claim("a", "r1"), Release("a")], 0, NOW_S)
@@ -124,38 +144,112 @@ def test_a_failed_send_quarantines_the_replica_until_it_registers_again() -> Non
     state.submit("replica", [register()], 0, NOW_S)
     state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
     state.submit("router", [SendFailed("a", "r1"), Enqueue(make_ticket(lease_id="b"))], 1, NOW_S)
-    quarantined = state.submit("router", [], 1, NOW_S)
+    quarantined = state.submit("router", [], 2, NOW_S)
 
     state.submit("replica", [register()], 0, NOW_S)
 
     assert leases(quarantined.answers) == []
-    assert leases(state.submit("router", [], 1, NOW_S).answers) == ["b"]
+    assert leases(state.submit("router", [], 2, NOW_S).answers) == ["b"]
 
 
 def test_an_owner_that_falls_silent_loses_its_leases_to_those_who_wait() -> None:
-    state = make_state()
+    clock = SteadyClock()
+    state = make_state(clock=clock)
     state.submit("replica", [register()], 0, NOW_S)
     state.submit("dead", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
     state.submit("replica", [Claim("a", "r1")], 0, NOW_S)
-    later_s = NOW_S + OWNER_SILENCE_S - 1
-    state.submit("replica", [register(holding=("a",))], 0, later_s)
-    state.submit("alive", [Enqueue(make_ticket(lease_id="b"))], 0, later_s)
+    clock.tick_for(state, OWNER_SILENCE_S - 1)
+    state.submit("replica", [register(holding=("a",))], 0, NOW_S)
+    state.submit("alive", [Enqueue(make_ticket(lease_id="b"))], 0, NOW_S)
 
-    state.tick(NOW_S + OWNER_SILENCE_S + 1)
+    clock.tick_for(state, 2)
 
-    assert leases(state.submit("alive", [], 0, later_s).answers) == ["b"]
+    assert leases(state.submit("alive", [], 0, NOW_S).answers) == ["b"]
+
+
+def test_a_wall_clock_set_forward_makes_nobody_silent() -> None:
+    state = make_state()
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    state.tick(NOW_S + 3600)
+
+    assert state.dispatcher.num_waiting == 1
+
+
+def test_a_queue_that_was_paused_does_not_take_its_own_silence_for_the_owners() -> None:
+    clock = SteadyClock()
+    state = make_state(clock=clock)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    clock.now_s += 10 * OWNER_SILENCE_S
+
+    clock.tick_for(state, OWNER_SILENCE_S - 1)
+    in_time = state.dispatcher.num_waiting
+    clock.tick_for(state, 2)
+
+    assert (in_time, state.dispatcher.num_waiting) == (1, 0)
+
+
+async def test_an_owner_that_speaks_again_after_its_silence_is_asked_to_introduce_itself() -> None:
+    clock = SteadyClock()
+    state = make_state(clock=clock)
+    seen = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    num_seen = seen.first + len(seen.answers)
+    clock.tick_for(state, OWNER_SILENCE_S + 1)
+
+    told = state.submit("router", [Enqueue(make_ticket(lease_id="b"))], num_seen, NOW_S)
+    polled = await state.poll("router", num_seen)
+
+    assert told.answers == polled.answers == (Introduce(),)
+    assert state.dispatcher.num_waiting == 0
+
+
+def test_the_answers_to_an_owner_that_came_back_are_not_numbered_as_seen() -> None:
+    clock = SteadyClock()
+    state = make_state(clock=clock)
+    seen = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    num_seen = seen.first + len(seen.answers)
+    clock.tick_for(state, OWNER_SILENCE_S + 1)
+
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    after_a_late_poll = state.submit("router", [], num_seen, NOW_S)
+
+    assert [type(answer) for answer in after_a_late_poll.answers] == [Queued]
+
+
+def test_a_grant_that_is_being_sent_is_not_granted_again_before_it_can_be_claimed() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    state.submit("router", [Sent("a", "r1")], 0, NOW_S)
+
+    state.tick(NOW_S + 5)
+
+    assert leases(state.submit("router", [], 0, NOW_S + 5).answers) == ["a"]
+
+
+def test_a_failed_send_does_not_count_as_a_request_served() -> None:
+    state = make_state(max_waiting=1)
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+    state.submit("router", [SendFailed("a", "r1")], 0, NOW_S)
+
+    asks = [Enqueue(make_ticket(lease_id="b")), Enqueue(make_ticket(lease_id="c"))]
+    [error] = [a.error for a in state.submit("router", asks, 0, NOW_S + 1).answers if isinstance(a, Refused)]
+
+    assert isinstance(error, QueueFull)
+    assert error.retry_after_s == AdmissionBounds().default_retry_after_s
 
 
 async def test_a_retired_queue_sends_everyone_away_and_grants_nothing() -> None:
     state = make_state()
     state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
-    poll = asyncio.create_task(state.poll("router", 1, NOW_S))
+    poll = asyncio.create_task(state.poll("router", 2))
     await asyncio.sleep(0)
 
     state.retire()
     told = await asyncio.wait_for(poll, 1)
     sent_away = state.submit("replica", [register()], 0, NOW_S)
 
-    assert told == Delivery(1, (Retired(),))
+    assert told == Delivery(2, (Retired(),))
     assert sent_away.answers == (Retired(),)
-    assert leases(state.submit("router", [], 1, NOW_S).answers) == []
+    assert leases(state.submit("router", [], 2, NOW_S).answers) == []
