@@ -101,6 +101,11 @@ class ModelConfig(Settings):
             return self.rank_num_cpus
         return min(MAX_RANK_CPUS, int(MAX_REPLICA_RANK_CPUS * 10_000) // self.tensor_parallel_size / 10_000)
 
+    def longest_sequence(self, context_length: int) -> int:
+        """Tokens of prompt and answer that a replica takes: the checkpoint's context, as far as both limits allow."""
+        limits = (context_length, self.max_model_len, self.kv_cache_tokens)
+        return min(limit for limit in limits if limit is not None)
+
     def to_engine_config(self, *, has_gpu: bool = False) -> EngineConfig:
         """The engine's own settings; `has_gpu` decides what `device: auto` means."""
         device = self.device

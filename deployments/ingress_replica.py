@@ -39,7 +39,7 @@ class IngressReplica:
         context = serve.get_replica_context()
         self._app_name: str = context.app_name
         self._settings = IngressUserConfig()
-        self._models = {model.name: _model_service(model, handles[model.name]) for model in config.models}
+        self._models = {model.name: model_service(model, handles[model.name]) for model in config.models}
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
@@ -82,9 +82,9 @@ class IngressReplica:
             configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission))
 
 
-def _model_service(model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
+def model_service(model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
     """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
     folder = resolve(model.source)
-    max_model_len = model.max_model_len or context_length(read_config(folder))
+    max_model_len = model.longest_sequence(context_length(read_config(folder)))
     card = ModelCard(model.name, int(time.time()), max_model_len)
     return ModelService(ServeModelHandle(model.name, max_model_len, handle), Tokenizer.load(folder), card)

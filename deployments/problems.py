@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 MAX_VALUE_CHARS = 80
+_MAX_VALUE_DEPTH = 6
 _EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -56,9 +58,21 @@ class Problem:
 
 
 def shortened(value: object) -> str:
-    """The value as one short line of text."""
-    text = repr(value)
+    """The value as one short line of text. Safe for values of any size and depth."""
+    text = _SHORT.repr(value)
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 3] + "..."
+
+
+def _short_repr() -> reprlib.Repr:
+    """A repr that looks at no more of a value than can be shown."""
+    short = reprlib.Repr()
+    short.maxlevel = _MAX_VALUE_DEPTH
+    short.maxlist = short.maxdict = short.maxtuple = MAX_VALUE_CHARS // 4
+    short.maxstring = short.maxlong = short.maxother = 2 * MAX_VALUE_CHARS  # cut at the end, by whoever asked
+    return short
+
+
+_SHORT = _short_repr()
 
 
 def joined_path(location: Sequence[int | str], prefix: str = "") -> str:

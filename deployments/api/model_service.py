@@ -41,7 +41,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What `/v1/models` shows. created_s: Unix seconds. max_model_len: the checkpoint's own context, in tokens."""
+    """What `/v1/models` shows. created_s: Unix seconds. max_model_len: tokens of prompt and answer."""
 
     name: str
     created_s: int

@@ -9,6 +9,7 @@ import pytest
 
 from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
 from deployments.config_errors import ConfigError
+from deployments.problems import shortened
 from engine.config import EngineConfig
 
 
@@ -99,6 +100,28 @@ def test_every_problem_is_told_one_a_line() -> None:
 )
 def test_a_wrong_value_is_told_with_what_was_expected(args: object, said: str) -> None:
     assert said in _refusal(args)
+
+
+@pytest.mark.parametrize(
+    ("limits", "longest"),
+    [
+        ({}, 8192),
+        ({"max_model_len": 4096}, 4096),
+        ({"kv_cache_tokens": 2048}, 2048),
+        ({"max_model_len": 1024, "kv_cache_tokens": 2048}, 1024),
+        ({"kv_cache_tokens": 65536}, 8192),
+    ],
+)
+def test_the_longest_sequence_fits_the_context_and_the_cache(limits: dict[str, int], longest: int) -> None:
+    assert ModelConfig.model_validate(_model(**limits)).longest_sequence(8192) == longest
+
+
+def test_a_value_of_any_size_and_depth_is_shown_in_one_short_line() -> None:
+    deep: object = 1
+    for _ in range(5_000):
+        deep = [{"a": deep}]
+    for value in (deep, ["x" * 10_000] * 1_000, {str(key): key for key in range(1_000)}):
+        assert len(shortened(value)) <= 80
 
 
 def test_a_config_error_survives_the_way_between_processes() -> None:

@@ -1,0 +1,43 @@
+"""What the ingress learns of a model before any replica has spoken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config import ModelConfig
+from deployments.ingress_replica import model_service
+from tests.engine.tokenizers import as_checkpoint_tokenizer
+
+CONTEXT = 2048
+
+
+class _Handle:
+    def options(self, **_: object) -> _Handle:
+        return self
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    as_checkpoint_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": CONTEXT}))
+    (tmp_path / "model.safetensors").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("limits", "longest"), [({}, CONTEXT), ({"max_model_len": 1000}, 1000), ({"kv_cache_tokens": 512}, 512)]
+)
+def test_the_ingress_gives_no_answer_more_room_than_a_replica_has(
+    folder: Path, limits: dict[str, int], longest: int
+) -> None:
+    config = ModelConfig(name="m", source=str(folder), **cast("Any", limits))
+
+    service = model_service(config, cast("DeploymentHandle[Any]", _Handle()))
+
+    assert service.max_model_len == longest
+    assert service.describe()["max_model_len"] == longest
