@@ -1,6 +1,6 @@
 """Owns one request's way from body to last byte, and every way in which it can end. Knows no field of any API.
 
-1. read the body     2. prepare: tokenise and plan     3. generate     4. send     5. keep the record
+1. read and check the body     2. prepare: tokenise and plan     3. generate     4. send     5. keep the record
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from deployments.api.request_id import request_id_of
 from deployments.api.request_plan import Plan
 from deployments.api.request_record import CLIENT_CLOSED_REQUEST, RequestRecord
 from deployments.api.request_telemetry import Telemetry
+from deployments.api.scored_pool import ScoredPool
 from deployments.api.standing import Standing, standing_of
-from deployments.api.strict_json import read_json
+from deployments.api.strict_json import parse_json, read_body
 from deployments.config import IngressUserConfig
 from deployments.errors import ApiError, ClientDisconnected, internal_error, model_not_found, to_api_error
+from scheduling.score import Stamp
+
+MAX_INLINE_BYTES = 64 * 1024  # a larger body is parsed in the pool: the event loop has answers to send
 
 BodyT = TypeVar("BodyT", bound=RequestFields | GenerateRequest)
 
@@ -74,12 +78,14 @@ class Flow(Protocol[BodyT]):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every exchange of one ingress shares. clock: monotonic seconds."""
+    """What every exchange of one ingress shares. clock: monotonic seconds; unix_clock: seconds since the epoch."""
 
     models: Mapping[str, ModelService]
     settings: Callable[[], IngressUserConfig]
     telemetry: Telemetry
+    pool: ScoredPool
     clock: Callable[[], float]
+    unix_clock: Callable[[], float]
 
     @property
     def default_model(self) -> ModelService:
@@ -116,11 +122,12 @@ class Exchange(Response, Generic[BodyT]):
         settings = self._around.settings()
         tenant = tenant_of(request.headers.get("authorization"), settings.tenants)
         record.tenant = tenant.name
-        body = await read_json(request, self._flow.schema, settings.bounds.max_body_bytes)
+        raw = await read_body(request, settings.bounds.max_body_bytes)
         asker = Asker(record.request_id, tenant, record.arrived_s, settings)
-        await until_disconnected(request.receive, self._answer(body, asker, sender, record))
+        await until_disconnected(request.receive, self._answer(raw, asker, sender, record))
 
-    async def _answer(self, body: BodyT, asker: Asker, sender: HttpSender, record: RequestRecord) -> None:
+    async def _answer(self, raw: bytes, asker: Asker, sender: HttpSender, record: RequestRecord) -> None:
+        body = await self._parsed(raw, asker)
         subject = self._subject(body, asker)
         record.model, record.standing = subject.model.name, subject.standing
         prepared = await self._flow.prepare(body, subject, asker)
@@ -129,6 +136,13 @@ class Exchange(Response, Generic[BodyT]):
             deltas = _deltas(events, record, shows_output=prepared.shows_output)
             async with aclosing(deltas):
                 await (_stream if prepared.stream else _whole)(prepared, deltas, sender, record)
+
+    async def _parsed(self, raw: bytes, asker: Asker) -> BodyT:
+        """The body. Until it has been read, nobody knows its priority: a large one waits as one without any does."""
+        if len(raw) <= MAX_INLINE_BYTES:
+            return parse_json(raw, self._flow.schema)
+        key = asker.settings.score_policy().key(Stamp(0.0, self._around.unix_clock()))
+        return await self._around.pool.run(key, parse_json, raw, self._flow.schema)
 
     def _subject(self, body: BodyT, asker: Asker) -> Subject:
         model = self._around.models.get(body.model) if body.model is not None else self._around.default_model

@@ -89,7 +89,12 @@ class CompletionFlow:
         key = self.workshop.key_of(subject, asker)
         prompts = await self.workshop.preprocessor.prompts(subject.model, body.prompt, key)
         budgets = [self._budget(body, subject.model, prompt) for prompt in prompts]
-        draft = replace(self.workshop.draft(subject, asker, sampling), stops=tuple(body.stop), n=body.n)
+        draft = replace(
+            self.workshop.draft(subject, asker, sampling),
+            stops=tuple(body.stop),
+            n=body.n,
+            is_seed_given=body.seed is not None,
+        )
         plan = plan_choices(draft, prompts, budgets, _mint_id)
         envelope = self.workshop.envelope("cmpl", subject.model, with_usage=body.include_usage)
         echoes = await self._echoes(plan, key) if body.echo else []

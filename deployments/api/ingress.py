@@ -49,7 +49,7 @@ class Ingress:
         self._models = models
         self._settings = settings
         self._cluster = cluster
-        self._around = Surroundings(models, settings, telemetry, time.monotonic)
+        self._around = Surroundings(models, settings, telemetry, preprocessor.pool, time.monotonic, time.time)
         self._chat = ChatFlow(workshop)
         self._completion = CompletionFlow(workshop)
         self._generate = GenerateFlow(workshop)

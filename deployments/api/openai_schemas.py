@@ -13,6 +13,7 @@ MAX_STOP_STRINGS = 16
 MAX_LOGPROBS = 20
 MAX_PRIORITY = 100.0
 MAX_DEADLINE_MS = 86_400_000.0
+MAX_TOKEN_ID_DIGITS = 18
 INT64 = 2**63
 
 Prompt = str | list[int]
@@ -64,7 +65,7 @@ class RequestFields(StrictModel):
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     min_tokens: Annotated[int, Field(ge=0)] = 0
     ignore_eos: bool = False
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
@@ -99,7 +100,7 @@ class RequestFields(StrictModel):
     @field_validator("logit_bias")
     @classmethod
     def _token_ids(cls, bias: dict[str, float]) -> dict[str, float]:
-        if not all(key.isascii() and key.isdigit() for key in bias):
+        if not all(key.isascii() and key.isdigit() and len(key) <= MAX_TOKEN_ID_DIGITS for key in bias):
             raise ValueError("token ids as keys")
         return bias
 

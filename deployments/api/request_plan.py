@@ -38,7 +38,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What all choices of one request share. `sampling` holds the request's own seed; each choice derives its own."""
+    """What all choices of one request share. `sampling` holds the request's seed; each choice derives its own.
+
+    is_seed_given: the client chose the seed, so choice `i` of one prompt is sampled like choice `i` of any other prompt
+        with the same text. Under a seed that was minted, no two choices share one.
+    """
 
     request_id: str
     model: ModelService
@@ -48,13 +52,14 @@ class Draft:
     sampling: SamplingParams
     stops: tuple[str, ...] = ()
     n: int = 1
+    is_seed_given: bool = False
 
 
 def plan_choices(draft: Draft, prompts: list[list[int]], budgets: Sequence[int], mint_id: Callable[[], str]) -> Plan:
     """One call for every choice of every prompt; `budgets` gives each prompt's own `max_tokens`."""
     numbered = ((prompt, number) for prompt in range(len(prompts)) for number in range(draft.n))
     choices = [
-        _choice(draft, index, number, prompts[prompt], budgets[prompt], mint_id())
+        _choice(draft, index, number if draft.is_seed_given else index, prompts[prompt], budgets[prompt], mint_id())
         for index, (prompt, number) in enumerate(numbered)
     ]
     return Plan(draft.request_id, draft.model, draft.standing, prompts, draft.n, choices)
@@ -75,7 +80,7 @@ def sampling_of(fields: RequestFields, model: ModelService, logprobs: int | None
         min_p=fields.min_p,
         min_tokens=fields.min_tokens,
         ignore_eos=fields.ignore_eos,
-        stop_token_ids=model.tokenizer.eos_token_ids,
+        stop_token_ids=() if fields.ignore_eos else model.tokenizer.eos_token_ids,
         presence_penalty=fields.presence_penalty,
         frequency_penalty=fields.frequency_penalty,
         repetition_penalty=fields.repetition_penalty,
@@ -91,8 +96,7 @@ def choice_seed(seed: int, number: int) -> int:
 
 
 def _choice(draft: Draft, index: int, number: int, prompt: list[int], budget: int, lease_id: str) -> Choice:
-    seed = choice_seed(draft.sampling.seed, number)
-    sampling = replace(draft.sampling, max_tokens=budget, seed=seed)
+    sampling = replace(draft.sampling, max_tokens=budget, seed=choice_seed(draft.sampling.seed, number))
     request = EngineRequest(
         lease_id=lease_id,
         prompt_token_ids=prompt,
@@ -119,7 +123,12 @@ def _ticket(draft: Draft, request: EngineRequest) -> Ticket:
 
 def _assembly(draft: Draft, prompt: list[int]) -> TextAssembly:
     tokenizer = draft.model.tokenizer
-    return TextAssembly(tokenizer.detokenizer(prompt), StopStrings(draft.stops), draft.sampling.stop_token_ids)
+    return TextAssembly(
+        tokenizer.detokenizer(prompt),
+        StopStrings(draft.stops),
+        tokenizer.eos_token_ids,
+        min_tokens=draft.sampling.min_tokens,
+    )
 
 
 def _logit_bias(fields: RequestFields, model: ModelService) -> tuple[tuple[int, float], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import orjson
@@ -11,32 +12,54 @@ from starlette.requests import ClientDisconnect, Request
 from deployments.errors import ApiError, ClientDisconnected, invalid
 from deployments.problems import problems_of
 
+MAX_DEPTH = 32  # objects and lists inside one another; no field of ours needs a quarter of it
+
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_json(request: Request, schema: type[Body], max_body_bytes: int) -> Body:
-    """The body as `schema`.
+async def read_body(request: Request, max_body_bytes: int) -> bytes:
+    """The body as it came.
 
     Raises:
-        ApiError: 415 for another content type, 413 for too many bytes, 400 for anything else that is wrong.
+        ApiError: 415 for another content type than JSON, 413 for too many bytes.
         ClientDisconnected: the client left before the body was complete.
     """
     _check_content_type(request)
-    return parse_json(await _read_body(request, max_body_bytes), schema)
+    return await _read_bytes(request, max_body_bytes)
 
 
 def parse_json(raw: bytes, schema: type[Body]) -> Body:
-    """`raw` as `schema`; a field set to null counts as absent, as OpenAI's clients mean it."""
+    """`raw` as `schema`; a field set to null counts as absent, as OpenAI's clients mean it.
+
+    Raises:
+        ApiError: 400 for whatever is wrong.
+    """
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(document, dict):
         raise invalid(f"The body must be a JSON object, got {type(document).__name__}.", code="invalid_json")
+    if _is_deeper(document, MAX_DEPTH):
+        raise invalid(f"The body must not nest objects and lists more than {MAX_DEPTH} deep.", code="invalid_json")
     try:
         return schema.model_validate({name: value for name, value in document.items() if value is not None})
     except ValidationError as error:
         raise _first_problem(error, schema) from None
+
+
+def _is_deeper(document: object, depth: int) -> bool:
+    """Whether anything lies in more than `depth` objects and lists. Level by level: recursion would itself fail."""
+    level = [document]
+    for _ in range(depth):
+        level = [inner for value in level for inner in _contents(value) if isinstance(inner, dict | list)]
+    return bool(level)
+
+
+def _contents(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _first_problem(error: ValidationError, schema: type[BaseModel]) -> ApiError:
@@ -56,7 +79,7 @@ def _check_content_type(request: Request) -> None:
         raise ApiError(415, message, code="unsupported_media_type")
 
 
-async def _read_body(request: Request, max_body_bytes: int) -> bytes:
+async def _read_bytes(request: Request, max_body_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_body_bytes:
         raise _too_large(max_body_bytes)

@@ -34,12 +34,19 @@ class Piece:
 
 
 class TextAssembly:
-    """Detokenises and applies stops. `silent_ids` (end of sequence) end a text and show nothing themselves."""
+    """Detokenises and applies stops.
 
-    def __init__(self, detokenizer: Detokenizer, stops: StopFilter, silent_ids: Collection[int] = ()) -> None:
+    silent_ids: ends of a sequence; they show nothing themselves. min_tokens: the text of so many tokens stops nothing.
+    """
+
+    def __init__(
+        self, detokenizer: Detokenizer, stops: StopFilter, silent_ids: Collection[int] = (), *, min_tokens: int = 0
+    ) -> None:
         self._detokenizer = detokenizer
         self._stops = stops
         self._silent_ids = frozenset(silent_ids)
+        self._min_tokens = min_tokens
+        self._num_tokens = 0
         self._num_chars = 0
 
     def push(self, token_ids: Sequence[int], finish_reason: FinishReason | None) -> Piece:
@@ -47,6 +54,7 @@ class TextAssembly:
         shown: list[str] = []
         offsets: list[int] = []
         for token_id in token_ids:
+            self._num_tokens += 1
             offsets.append(self._num_chars)
             shown.append(self._shown(self._text(token_id)))
             if self._stops.is_stopped:
@@ -60,7 +68,7 @@ class TextAssembly:
 
     def _shown(self, text: str) -> str:
         self._num_chars += len(text)
-        return self._stops.push(text)
+        return text if self._num_tokens <= self._min_tokens else self._stops.push(text)
 
     def _rest(self) -> str:
         text = self._shown(self._detokenizer.finish())

@@ -52,12 +52,15 @@ async def _send(service: Service, raw: bytes, content_type: str = "application/j
         ("logit_bias", {"a": 1}),
         ("logit_bias", {"1": 101}),
         ("logit_bias", {"999": 1}),
+        ("logit_bias", {"9" * 5_000: 1}),
         ("stream", "true"),
         ("stream_options", {"include_usage": True}),
         ("top_logprobs", 2),
         ("top_logprobs", 21),
         ("presence_penalty", 2.5),
         ("repetition_penalty", 0),
+        ("repetition_penalty", 1e-300),
+        ("repetition_penalty", 10.1),
         ("min_tokens", MAX_MODEL_LEN),
         ("priority", 100.5),
         ("priority", "high"),
@@ -141,6 +144,34 @@ async def test_completions_name_what_they_do_not_take(fields: dict[str, object],
 async def test_a_body_that_is_no_json_object_is_a_400(raw: bytes) -> None:
     async with serving() as service:
         assert _error(await _send(service, raw), 400)["code"] == "invalid_json"
+
+
+def _nested(depth: int) -> object:
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("field", ["messages", "user", "metadata"])
+async def test_a_body_that_nests_too_deep_is_a_400(field: str) -> None:
+    raw = b'{"model": "fake", "%s": ' % field.encode() + b"[" * 1_000 + b"]" * 1_000 + b"}"
+    async with serving() as service:
+        error = _error(await _send(service, raw), 400)
+    assert error["code"] == "invalid_json"
+    assert "more than 32 deep" in error["message"]
+
+
+async def test_a_body_that_nests_as_deep_as_it_may_is_read() -> None:
+    async with serving() as service:
+        assert (await service.chat(metadata=_nested(31))).status_code == 200
+        assert _error(await service.chat(metadata=_nested(32)), 400)["code"] == "invalid_json"
+        assert _error(await service.chat(user=_nested(31)), 400)["param"] == "user"
+
+
+async def test_a_temperature_close_to_zero_is_taken() -> None:
+    async with serving() as service:
+        assert (await service.chat(temperature=1e-300)).status_code == 200
 
 
 async def test_a_missing_field_is_named() -> None:

@@ -105,6 +105,18 @@ async def test_a_stop_string_ends_the_text_before_it_and_closes_the_call() -> No
     assert len(handle.closed) == 2
 
 
+async def test_a_stop_string_within_the_first_min_tokens_ends_nothing() -> None:
+    async with serving(FakeHandle(says=lambda _: "one two one two")) as service:
+        late = (await service.chat(stop="two", min_tokens=7)).json()
+        across = (await service.chat(stop="two", min_tokens=6, max_tokens=10)).json()
+        never = (await service.chat(stop="two", min_tokens=15)).json()
+        early = (await service.chat(stop="two", min_tokens=4)).json()
+    assert late["choices"][0]["message"]["content"] == "one two one "
+    assert across["choices"][0]["message"]["content"] == "one two on"
+    assert never["choices"][0]["message"]["content"] == "one two one two"
+    assert early["choices"][0]["message"]["content"] == "one "
+
+
 async def test_max_tokens_ends_with_length_under_either_name() -> None:
     async with serving() as service:
         old = (await service.chat(max_tokens=3)).json()
@@ -173,7 +185,15 @@ async def test_sampling_fields_reach_the_engine() -> None:
     kept = {name: getattr(sampling, name) for name in fields if name != "logit_bias"}
     assert kept == {name: value for name, value in fields.items() if name != "logit_bias"}
     assert sampling.logit_bias == ((65, 1.5), (66, -100.0))
-    assert sampling.stop_token_ids == (256,)
+
+
+async def test_the_tokenizers_ends_stop_an_answer_unless_it_ignores_them() -> None:
+    async with serving(FakeHandle(says=lambda _: "Hi")) as service:
+        await service.chat()
+        ignoring = (await service.chat(ignore_eos=True)).json()
+    stopping, going_on = (call.request.sampling.stop_token_ids for call in service.handle.calls)
+    assert (stopping, going_on) == ((256,), ())
+    assert ignoring["choices"][0]["message"]["content"] == "Hi"
 
 
 async def test_text_parts_and_an_assistants_own_message_are_taken_back() -> None:

@@ -45,6 +45,13 @@ async def test_the_same_prompt_with_the_same_seed_is_sampled_alike_wherever_it_s
     assert first == second
 
 
+async def test_without_a_seed_no_two_choices_share_one() -> None:
+    async with serving() as service:
+        await service.complete(prompt=["ab", "ab"], n=2)
+    seeds = {call.request.sampling.seed for call in service.handle.calls}
+    assert len(seeds) == 4
+
+
 async def test_token_ids_are_taken_as_they_are() -> None:
     async with serving(FakeHandle(says=_repeats)) as service:
         one = (await service.complete(prompt=[97, 98])).json()

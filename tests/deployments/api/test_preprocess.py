@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deployments.api.exchange import MAX_INLINE_BYTES
 from scheduling.request import Ticket
 from tests.deployments.fake_model import FakeHandle
 from tests.deployments.fake_service import Service, serving
@@ -72,3 +73,30 @@ async def test_when_too_many_prompts_wait_the_least_important_is_turned_away(gat
     assert refused.status_code == 429
     assert refused.headers["retry-after"] == "1"
     assert answered.status_code == 200
+
+
+async def test_a_large_body_is_parsed_in_the_pool_and_a_small_one_without_it(gate: threading.Event) -> None:
+    async with serving() as service:
+        held = await _hold(service, gate)
+        large = asyncio.create_task(service.chat(temperature="hot", user="x" * MAX_INLINE_BYTES))
+        await asyncio.wait_for(_until_pending(service, 1), BOUND_S)
+        small = await asyncio.wait_for(service.chat(temperature="hot"), BOUND_S)
+        gate.set()
+        refused = await asyncio.wait_for(large, BOUND_S)
+        assert await held
+    for response in (small, refused):
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "temperature"
+
+
+async def test_a_large_body_waits_behind_prompts_that_are_known_to_be_urgent(gate: threading.Event) -> None:
+    handle = FakeHandle(max_model_len=100_000)
+    async with serving(handle) as service:
+        held = await _hold(service, gate)
+        large = asyncio.create_task(service.complete(prompt="x" * MAX_INLINE_BYTES))
+        await asyncio.wait_for(_until_pending(service, 1), BOUND_S)
+        urgent = asyncio.create_task(service.complete(prompt="urgent", priority=10))
+        await asyncio.wait_for(_until_pending(service, 2), BOUND_S)
+        gate.set()
+        await asyncio.wait_for(asyncio.gather(held, urgent, large), BOUND_S)
+    assert [call.ticket.priority for call in handle.calls] == [10, 0]
