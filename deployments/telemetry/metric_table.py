@@ -78,7 +78,6 @@ GOODPUT = MetricSpec(
     "fastserve:request_goodput", "counter", "Requests that were answered and met every objective of their class."
 )
 SHEDS = MetricSpec("fastserve:request_sheds", "counter", "Requests that were turned away for want of room.")
-FAILOVERS = MetricSpec("fastserve:request_failovers", "counter", "Attempts that another replica took over.")
 BOUND_MARGIN = MetricSpec(
     "fastserve:overtaking_bound_margin_seconds",
     "gauge",
@@ -117,7 +116,6 @@ METRICS: tuple[MetricSpec, ...] = (
     FAILURES,
     GOODPUT,
     SHEDS,
-    FAILOVERS,
     BOUND_MARGIN,
     RUNNING,
     WAITING,

@@ -77,14 +77,11 @@ class ServingMetrics:
         self.add(table.STEPS, labels, stats.num_steps - last.num_steps)
 
     def observe_queue(self, model: str, num_waiting: int) -> None:
-        """The length of a model's queue. One source may say it; several would be added up."""
+        """The length of a model's queue, from the queue itself; each engine adds those that wait in it."""
         self.record(table.WAITING, (model,), num_waiting)
 
     def observe_bound_margin(self, model: str, margin_s: float) -> None:
         self.record(table.BOUND_MARGIN, (model,), margin_s)
-
-    def count_failover(self, model: str, service_class: str) -> None:
-        self.record(table.FAILOVERS, (model, service_class))
 
 
 def tags_of(spec: MetricSpec, labels: tuple[str, ...]) -> Mapping[str, str]:

@@ -151,3 +151,31 @@ def test_names_are_ones_that_ray_takes_and_labels_begin_with_the_model(spec: Met
 
 def test_the_time_to_the_first_token_is_labelled_by_class() -> None:
     assert TTFT.labels == ("model_name", "class")
+
+
+def test_who_waits_is_the_queues_waiters_and_every_engines() -> None:
+    queue, first, second = (ServingMetrics(source) for source in ("queue-1", "replica-1", "replica-2"))
+    queue.observe_queue("m", 40)
+    queue.observe_queue("other", 7)
+    first.observe_engine("m", _stats(num_running=2, num_waiting=3, num_parked=1, kv_blocks_used=50))
+    second.observe_engine("m", _stats(num_waiting=2))
+
+    text = merge([source.snapshot() for source in (queue, first, second)])
+
+    assert _sample(text, "vllm:num_requests_waiting", model_name="m") == 46
+    assert _sample(text, "vllm:num_requests_waiting", model_name="other") == 7
+    assert _sample(text, "vllm:num_requests_running", model_name="m") == 2
+    assert _sample(text, "vllm:kv_cache_usage_perc", model_name="m") == 0.25
+
+
+async def test_every_metric_that_is_shown_is_counted_somewhere() -> None:
+    async with serving(FakeHandle(num_cached_tokens=1)) as service:
+        await service.chat()
+    async with serving(FakeHandle(error=QueueFull(5, 5, 1.0))) as refusing:
+        await refusing.chat()
+    others = ServingMetrics("others")
+    others.observe_engine("m", _stats(num_preemptions=1, num_steps=1))
+    others.observe_bound_margin("m", 1.0)
+    shots = [service.metrics.snapshot(), refusing.metrics.snapshot(), others.snapshot()]
+    counted = {name for shot in shots for name, samples in shot.samples.items() if samples}
+    assert {spec.name for spec in METRICS} == counted
