@@ -23,7 +23,7 @@ from rich.console import Console
 
 from fastserve.errors import FastServeError
 from fastserve.haproxy import find_haproxy, write_spliceless
-from fastserve.ports import LOOPBACK, free_port, is_taken
+from fastserve.ports import LOOPBACK, PortRange, claimed_range, free_port, is_taken
 from fastserve.process_tree import adopt_orphans, end_descendants
 from fastserve.ray_environment import HAProxy, ray_environment
 from fastserve.readiness import is_ready, why_failed
@@ -70,8 +70,8 @@ def launch(config: Path, address: ServiceAddress, stop: threading.Event, console
 @contextlib.contextmanager
 def _serving(config: Path, dashboard_port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Ray and Serve as a child, in a process group of its own: the terminal's Ctrl-C is ours to pass on."""
-    with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder:
-        haproxy = _haproxy(Path(run_folder))
+    with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder, claimed_range() as replica_ports:
+        haproxy = _haproxy(Path(run_folder), replica_ports)
         process = subprocess.Popen(
             [sys.executable, "-m", "fastserve.local_ray", str(config), str(dashboard_port)],
             env=ray_environment(os.environ, Path(run_folder), haproxy),
@@ -85,11 +85,11 @@ def _serving(config: Path, dashboard_port: int) -> Iterator[subprocess.Popen[byt
             end_descendants()
 
 
-def _haproxy(run_folder: Path) -> HAProxy | None:
+def _haproxy(run_folder: Path, replica_ports: PortRange | None) -> HAProxy | None:
     binary = find_haproxy()
     if binary is None:
         return None
-    return HAProxy(write_spliceless(binary, run_folder), free_port(9101), free_port(8404))
+    return HAProxy(write_spliceless(binary, run_folder), free_port(9101), free_port(8404), replica_ports)
 
 
 def _watch(
@@ -142,10 +142,14 @@ def stop_on_signals(stop: threading.Event) -> None:
 
 
 def stop_when_input_ends(stop: threading.Event) -> None:
-    """For a parent that holds our standard input: when it dies, however it dies, we stop too."""
+    """For a parent that holds our standard input: when it dies, however it dies, we stop too.
+
+    Reads past Python's buffer: a thread that held its lock at our end would abort the interpreter.
+    """
+    descriptor = sys.stdin.fileno()
 
     def wait() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(descriptor, 1):
             continue
         stop.set()
 

@@ -12,18 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastserve.ports import PortRange
+
 # Above the admission bound of 1,024 waiting requests plus an allowance for idle connections, so that HAProxy's own
 # first-come-first-served queue never forms in front of ours.
 _MAX_CONNECTIONS = 4000
+_MIN_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"
+_MAX_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 
 
 @dataclass(frozen=True, slots=True)
 class HAProxy:
-    """What is run as HAProxy, and the ports of its own metrics and statistics."""
+    """What is run as HAProxy, the ports of its own metrics and statistics, and those of the ingresses behind it.
+
+    replica_ports: None leaves them to Ray, which gives every cluster of a machine the same ones.
+    """
 
     binary: Path
     metrics_port: int = 9101
     stats_port: int = 8404
+    replica_ports: PortRange | None = None
 
 
 def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy | None) -> dict[str, str]:
@@ -40,9 +48,17 @@ def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy
     }
     if haproxy is not None:
         added |= _haproxy_environment(run_folder, haproxy)
+        added |= _replica_ports(given, haproxy.replica_ports)
     environment = {**added, **given}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
     return environment
+
+
+def _replica_ports(given: Mapping[str, str], ports: PortRange | None) -> dict[str, str]:
+    """Both ends of the range, or neither: one end of ours and one of the operator's may leave nothing between."""
+    if ports is None or not given.keys().isdisjoint((_MIN_REPLICA_PORT, _MAX_REPLICA_PORT)):
+        return {}
+    return {_MIN_REPLICA_PORT: str(ports.first), _MAX_REPLICA_PORT: str(ports.last)}
 
 
 def _haproxy_environment(run_folder: Path, haproxy: HAProxy) -> dict[str, str]:

@@ -16,7 +16,7 @@ from fastserve.launcher import LaunchError, ServiceAddress, launch
 from tests.fastserve.launching import launched
 
 ENDS_WITHIN_S = 30
-REPLICA_HTTP_PORTS = range(30_000, 31_001)
+REPLICA_HTTP_PORTS = range(20_000, 31_000)
 
 
 @pytest.mark.service
@@ -67,6 +67,21 @@ def test_the_end_of_standard_input_sets_stop() -> None:
     process.communicate(timeout=90)
 
     assert process.returncode == 0
+
+
+def test_a_process_that_watches_its_standard_input_ends_cleanly_while_that_is_open() -> None:
+    script = (
+        "import threading; from pathlib import Path; from fastserve.launcher import stop_when_input_ends\n"
+        "stop_when_input_ends(threading.Event())\n"
+        "(watch,) = (thread for thread in threading.enumerate() if thread.name == 'parent-watch')\n"
+        "state = Path(f'/proc/self/task/{watch.native_id}/syscall')\n"
+        "while not state.read_text().startswith('0 '): pass\n"  # 0 is read
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process:
+        said = process.stderr.read()
+        assert process.wait(90) == 0, said
 
 
 def _addresses_of_replicas(family: list[psutil.Process]) -> set[str]:

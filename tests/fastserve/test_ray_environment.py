@@ -3,10 +3,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
+from fastserve.ports import PortRange
 from fastserve.ray_environment import HAProxy, ray_environment
 
 FOLDER = Path("/tmp/run")
-HAPROXY = HAProxy(FOLDER / "haproxy")
+HAPROXY = HAProxy(FOLDER / "haproxy", replica_ports=PortRange(29_000, 29_998))
+FIRST_PORT, LAST_PORT = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 
 
 def test_haproxy_takes_more_connections_than_admission_lets_wait() -> None:
@@ -26,6 +30,20 @@ def test_what_the_operator_has_set_wins() -> None:
     environment = ray_environment(given, FOLDER, HAPROXY)
 
     assert environment.items() >= given.items()
+
+
+def test_the_ingresses_behind_haproxy_get_the_ports_that_were_claimed() -> None:
+    environment = ray_environment({}, FOLDER, HAPROXY)
+
+    assert (environment[FIRST_PORT], environment[LAST_PORT]) == ("29000", "29998")
+
+
+@pytest.mark.parametrize(("name", "other"), [(FIRST_PORT, LAST_PORT), (LAST_PORT, FIRST_PORT)])
+def test_one_end_of_the_range_that_the_operator_has_set_leaves_the_other_to_ray(name: str, other: str) -> None:
+    environment = ray_environment({name: "31500"}, FOLDER, HAPROXY)
+
+    assert environment[name] == "31500"
+    assert other not in environment
 
 
 def test_authentication_is_set_explicitly() -> None:
