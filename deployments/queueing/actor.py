@@ -31,6 +31,14 @@ TICK_S = 0.1  # deadlines, unclaimed grants and silent owners are looked at this
 T = TypeVar("T")
 
 
+def first_policy(started_s: float) -> ScorePolicy:
+    """The policy of a queue that has not been configured yet.
+
+    Its epoch is the start in ms, above every epoch of the queue before: engines ignore weights of an earlier epoch.
+    """
+    return ScorePolicy(epoch=int(started_s * 1000))
+
+
 @ray.remote(num_cpus=0, max_restarts=0, concurrency_groups={"control": 16})  # type: ignore[call-overload]
 class PriorityQueue:
     """One per model deployment, owned by Serve's controller; the order is exact because there is only one.
@@ -40,8 +48,8 @@ class PriorityQueue:
     """
 
     def __init__(self) -> None:
-        epoch = time.time_ns() // 1_000_000  # above the last queue's, or engines would ignore this one's weights
-        self._state = QueueState(Dispatcher(ScorePolicy(epoch=epoch), AdmissionBounds()), own_identity())
+        identity = own_identity()
+        self._state = QueueState(Dispatcher(first_policy(identity.started_s), AdmissionBounds()), identity)
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: Any = None
