@@ -147,7 +147,7 @@ class ClassConfig(Settings):
 
 
 class TenantConfig(Settings):
-    """Who holds an API key. weight: the share under contention. max_priority: the most that it may ask for."""
+    """Who holds an API key. max_priority: the most that it may ask for. weight: checked, and not used yet."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -155,7 +155,7 @@ class TenantConfig(Settings):
 
 
 class BoundsConfig(Settings):
-    """What the service holds at most. max_predicted_wait_s: longer predicted waits are refused at once."""
+    """What the service holds at most. max_predicted_wait_s: the longest Retry-After that a refusal tells."""
 
     max_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     max_waiting_tokens: Annotated[int, Field(ge=1)] | None = None

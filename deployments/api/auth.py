@@ -14,10 +14,9 @@ SHA256_PREFIX = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """weight: the share under contention. max_priority: the most that the tenant may ask for."""
+    """max_priority: the most that the tenant may ask for."""
 
     name: str = "default"
-    weight: float = 1.0
     max_priority: float = 100.0
 
 
@@ -38,7 +37,7 @@ def tenant_of(authorization: str | None, tenants: Mapping[str, TenantConfig]) ->
     found = by_digest(tenants).get(_digest(key.strip()))
     if found is None:
         raise _unauthorised("The API key is not one of this service's.")
-    return Tenant(found.name, found.weight, found.max_priority)
+    return Tenant(found.name, found.max_priority)
 
 
 def by_digest(tenants: Mapping[str, TenantConfig]) -> dict[str, TenantConfig]:

@@ -37,7 +37,7 @@ def test_with_tenants_a_key_that_nobody_holds_is_a_401(authorization: str | None
 
 def test_a_key_may_stand_in_the_file_as_its_digest() -> None:
     tenant = tenant_of("Bearer key-b", _two_tenants().tenants)
-    assert (tenant.name, tenant.weight) == ("b", 2.0)
+    assert tenant.name == "b"
 
 
 def test_a_digest_is_not_itself_a_key() -> None:
