@@ -25,7 +25,7 @@ from deployments.errors import ReplicaFailed
 from deployments.generate_call import GenerateCall, GenerationEvent, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
-from deployments.queueing.messages import Claim, QueueMessage, Register, Release
+from deployments.queueing.messages import Claim, Leave, QueueMessage, Register, Release
 from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
@@ -68,8 +68,9 @@ class ModelReplica:
         self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
         reporter = MetricsReporter(context.app_name, self._metrics_now)
-        loops = (self._link.run(), self._line.run(), self._heartbeat(), self._end_with_the_group())
-        self._tasks: list[asyncio.Task[None]] = [_owned(loop) for loop in loops]
+        self._beating = _owned(self._heartbeat())
+        loops = (self._link.run(), self._line.run(), self._end_with_the_group())
+        self._tasks: list[asyncio.Task[None]] = [self._beating, *(_owned(loop) for loop in loops)]
         self._reporting = _owned(reporter.run())  # a replica that cannot report is no worse at answering
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
@@ -148,6 +149,8 @@ class ModelReplica:
         """One rank ended: tell the open calls, then end this process, so that Serve replaces the replica at once."""
         failure = await self._group.watch()
         logger.error("Replica %s ends: %s", self._replica_id, failure)
+        self._beating.cancel()
+        self._line.tell(Leave(self._replica_id))
         self._link.break_off()
         self._remove_socket()
         await asyncio.sleep(FAREWELL_S)

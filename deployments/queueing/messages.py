@@ -65,6 +65,13 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """A replica is about to end: grant it nothing more."""
+
+    replica_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Configure:
     """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing."""
 
@@ -72,7 +79,7 @@ class Configure:
     bounds: AdmissionBounds
 
 
-QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Register | Configure
+QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Register | Leave | Configure
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from deployments.queueing.messages import (
     Enqueue,
     Granted,
     Introduce,
+    Leave,
     Mailbox,
     QueueAnswer,
     Queued,
@@ -146,6 +147,9 @@ class QueueState:
                 self._owner_of_replica[owner] = state.replica_id
                 if self._running is None or state.replica_id in self._running:
                     self._admit(message)
+            case Leave(replica_id):
+                self._registered.pop(replica_id, None)
+                self.dispatcher.remove_replica(replica_id)
             case Configure(policy, bounds):
                 self.dispatcher.reconfigure(policy, bounds)
             case _:

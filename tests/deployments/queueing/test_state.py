@@ -11,6 +11,7 @@ from deployments.queueing.messages import (
     Enqueue,
     Granted,
     Introduce,
+    Leave,
     QueueAnswer,
     Queued,
     Refused,
@@ -123,6 +124,16 @@ def test_a_replica_that_left_serve_s_list_is_granted_nothing() -> None:
     state.submit("replica", [register()], 0, NOW_S)
 
     state.follow(frozenset(), NOW_S)
+    delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
+
+    assert leases(delivery.answers) == []
+
+
+def test_a_replica_that_says_it_leaves_is_granted_nothing_more() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+
+    state.submit("replica", [Leave("r1")], 0, NOW_S)
     delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
 
     assert leases(delivery.answers) == []
