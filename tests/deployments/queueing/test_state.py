@@ -242,7 +242,7 @@ def test_a_failed_send_does_not_count_as_a_request_served() -> None:
     state = make_state(max_waiting=1)
     state.submit("replica", [register()], 0, NOW_S)
     state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
-    state.submit("router", [SendFailed("a", "r1")], 0, NOW_S)
+    state.submit("router", [SendFailed("a", "r1")], 0, NOW_S + 0.5)
 
     asks = [Enqueue(make_ticket(lease_id="b")), Enqueue(make_ticket(lease_id="c"))]
     [error] = [a.error for a in state.submit("router", asks, 0, NOW_S + 1).answers if isinstance(a, Refused)]
