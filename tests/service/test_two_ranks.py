@@ -18,10 +18,11 @@ from tests.service.conftest import MODEL
 from tests.service.openai_checks import ALL_CHECKS, CAPITAL, client_of
 from tests.service.order_checks import check_starts_in_key_order
 from tests.service.running import Service
-from tests.service.waiting import queue_of, until
+from tests.service.waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
+BEGINS_WITHIN_S = 60.0
 GONE_WITHIN_S = 5.0
 FLOAT32_BYTES = 4 * 134_515_008  # the unsplit model
 
@@ -49,8 +50,9 @@ async def test_the_death_of_a_rank_ends_the_group_and_the_service_goes_on(one_sl
     assert len(ranks) == 2
     body = {"model": MODEL, "prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True}
     async with httpx.AsyncClient(base_url=service.base_url, timeout=120) as http:
-        streaming = asyncio.create_task(_last_event(http, body))
-        await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] == 1)
+        began = asyncio.Event()
+        streaming = asyncio.create_task(_last_event(http, body, began))
+        await asyncio.wait_for(began.wait(), BEGINS_WITHIN_S)
 
         os.kill(ranks[1].pid, signal.SIGKILL)
         _, alive = await asyncio.to_thread(psutil.wait_procs, ranks, GONE_WITHIN_S)
@@ -71,7 +73,11 @@ def _shared_memory_segments() -> list[str]:
     return [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("deepspeed")]
 
 
-async def _last_event(http: httpx.AsyncClient, body: dict[str, object]) -> tuple[int, str]:
+async def _last_event(http: httpx.AsyncClient, body: dict[str, object], began: asyncio.Event) -> tuple[int, str]:
+    """Reads a stream to its end; `began` is set with the first event."""
+    last = ""
     async with http.stream("POST", "/v1/completions", json=body) as response:
-        lines = [line async for line in response.aiter_lines() if line]
-        return response.status_code, lines[-1]
+        async for line in response.aiter_lines():
+            began.set()
+            last = line or last
+        return response.status_code, last
