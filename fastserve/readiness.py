@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 _TIMEOUT_S = 2.0
+_DASHBOARD_TIMEOUT_S = 10.0  # its first answer has to load Serve, on a machine that is busy starting it
 
 
 def is_ready(base_url: str) -> bool:
@@ -18,7 +19,7 @@ def is_ready(base_url: str) -> bool:
 def why_failed(dashboard_url: str) -> str | None:
     """Serve's own reason why an application cannot be deployed; None while there is none, or no dashboard yet."""
     try:
-        answer = httpx.get(f"{dashboard_url}/api/serve/applications/", timeout=_TIMEOUT_S)
+        answer = httpx.get(f"{dashboard_url}/api/serve/applications/", timeout=_DASHBOARD_TIMEOUT_S)
         applications = answer.raise_for_status().json()["applications"].values()
     except (httpx.HTTPError, ValueError):
         return None
