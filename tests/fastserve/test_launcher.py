@@ -44,7 +44,7 @@ def test_sigterm_ends_every_process_within_30_seconds_even_with_a_request_in_fli
 def test_an_application_that_cannot_be_built_ends_the_launcher_with_the_reason(tmp_path: Path) -> None:
     with launched(tmp_path, "build_broken") as service:
         assert "no weights in the cupboard" in service.line_with("no weights in the cupboard")
-        assert service.process.wait(ENDS_WITHIN_S * 4) == 1
+        assert service.process.wait(ENDS_WITHIN_S * 2) == 1
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_started(tmp_path: Path) -> None:

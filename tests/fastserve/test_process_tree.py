@@ -9,7 +9,7 @@ ORPHAN_THAT_IGNORES_SIGTERM = """
 import subprocess
 from fastserve.process_tree import adopt_orphans, descendants, end_descendants
 adopt_orphans()
-orphan = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+orphan = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 parent = f'import subprocess, sys; subprocess.Popen([sys.executable, "-c", {orphan!r}])'
 import sys
 with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as child:

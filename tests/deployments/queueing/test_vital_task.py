@@ -9,6 +9,10 @@ import pytest
 from deployments.queueing.vital_task import vital_task
 
 
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
 async def test_work_that_fails_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
     exits: list[int] = []
 
@@ -25,7 +29,7 @@ async def test_work_that_fails_ends_the_process_and_says_why(caplog: pytest.LogC
 
 async def test_work_that_is_cancelled_ends_nothing() -> None:
     exits: list[int] = []
-    task = vital_task(asyncio.sleep(60), exits.append)
+    task = vital_task(forever(), exits.append)
 
     task.cancel()
     await asyncio.wait([task], timeout=5)
