@@ -63,23 +63,32 @@ def launch(config: Path, address: ServiceAddress, stop: threading.Event, console
     adopt_orphans()
     _allow_many_connections()
     dashboard_port = free_port(DASHBOARD_PORT)
-    with _serving(config, dashboard_port) as process:
-        return _watch(process, address, f"http://{LOOPBACK}:{dashboard_port}", stop, console)
+    with _serving(config, dashboard_port) as service:
+        return _watch(service, address, f"http://{LOOPBACK}:{dashboard_port}", stop, console)
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """Ray and Serve, and the environment that they were started with."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
 
 
 @contextlib.contextmanager
-def _serving(config: Path, dashboard_port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _serving(config: Path, dashboard_port: int) -> Iterator[_Serving]:
     """Ray and Serve as a child, in a process group of its own: the terminal's Ctrl-C is ours to pass on."""
     with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder, claimed_range() as replica_ports:
         haproxy = _haproxy(Path(run_folder), replica_ports)
+        environment = ray_environment(os.environ, Path(run_folder), haproxy)
         process = subprocess.Popen(
             [sys.executable, "-m", "fastserve.local_ray", str(config), str(dashboard_port)],
-            env=ray_environment(os.environ, Path(run_folder), haproxy),
+            env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
-            yield process
+            yield _Serving(process, environment)
         finally:
             _drain(process)
             end_descendants()
@@ -93,7 +102,7 @@ def _haproxy(run_folder: Path, replica_ports: PortRange | None) -> HAProxy | Non
 
 
 def _watch(
-    process: subprocess.Popen[bytes],
+    service: _Serving,
     address: ServiceAddress,
     dashboard_url: str,
     stop: threading.Event,
@@ -102,10 +111,12 @@ def _watch(
     started_s = time.monotonic()
     ready = False
     while not stop.wait(_POLL_S):
-        if process.poll() is not None:
-            console.print(f"[red]the service ended by itself[/] (exit {process.returncode}); its messages are above")
+        if service.process.poll() is not None:
+            console.print(
+                f"[red]the service ended by itself[/] (exit {service.process.returncode}); its messages are above"
+            )
             return 1
-        if not ready and (reason := why_failed(dashboard_url)):
+        if not ready and (reason := why_failed(dashboard_url, service.environment)):
             console.print("[red]the service cannot start:[/]")
             console.print(reason, markup=False)
             return 1

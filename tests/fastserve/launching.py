@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +41,14 @@ class Launched:
 
 
 @contextlib.contextmanager
-def launched(folder: Path, builder: str) -> Iterator[Launched]:
+def launched(folder: Path, builder: str, environment: Mapping[str, str] | None = None) -> Iterator[Launched]:
     port = free_port()
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(_config(port, builder)))
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fastserve.launching", str(config), str(port)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -41,8 +41,12 @@ def test_sigterm_ends_every_process_within_30_seconds_even_with_a_request_in_fli
 
 @pytest.mark.service
 @pytest.mark.timeout(240)
-def test_an_application_that_cannot_be_built_ends_the_launcher_with_the_reason(tmp_path: Path) -> None:
-    with launched(tmp_path, "build_broken") as service:
+@pytest.mark.parametrize("auth_mode", ["disabled", "token"])
+def test_an_application_that_cannot_be_built_ends_the_launcher_with_the_reason(tmp_path: Path, auth_mode: str) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    environment = {"RAY_AUTH_MODE": auth_mode, "RAY_AUTH_TOKEN_PATH": str(token)}
+    with launched(tmp_path, "build_broken", environment) as service:
         assert "no weights in the cupboard" in service.line_with("no weights in the cupboard")
         assert service.process.wait(ENDS_WITHIN_S * 2) == 1
 

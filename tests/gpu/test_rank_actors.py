@@ -45,7 +45,8 @@ class SeeingRank:
 
 
 @pytest.fixture
-def placement() -> Iterator[RankPlacement]:
+def placement(monkeypatch: pytest.MonkeyPatch) -> Iterator[RankPlacement]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # unset, Ray sets it for this process and all that it starts later
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
     bundles = ReplicaResources(num_ranks=2, replica_num_cpus=0.1, rank_num_cpus=0.3, rank_num_gpus=1).bundles()
     group = placement_group(bundles, strategy="STRICT_PACK")

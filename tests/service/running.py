@@ -110,7 +110,7 @@ def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "RAY_DEDUP_LOGS": "0"},
+                env=_environment(bin_folder),
             )
             port = config["http_options"]["port"]
             service = Service(f"http://127.0.0.1:{port}", "http://127.0.0.1:8265", process, log)
@@ -119,6 +119,12 @@ def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[
                 yield service
             finally:
                 end(process)
+
+
+def _environment(bin_folder: Path) -> dict[str, str]:
+    """As in an activated environment, and whoever runs the tests may have switched Ray's token authentication on."""
+    given = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    return {**given, "PATH": f"{bin_folder}{os.pathsep}{given['PATH']}", "RAY_DEDUP_LOGS": "0"}
 
 
 def wait_until_ready(service: Service) -> None:
