@@ -71,6 +71,17 @@ class Admission:
         self.bounds = bounds
         self._rate = ReleaseRate()
         self._booked_until_s = -math.inf
+        self._num_released = 0
+
+    def count_release(self) -> None:
+        """A lease that may have run is over; its slot can be had again."""
+        self._num_released += 1
+
+    def pass_time(self, elapsed_s: float, num_running: int) -> None:
+        """Time has passed. Where nothing ran it says nothing about speed, so it is left out."""
+        if num_running or self._num_released:
+            self.observe(elapsed_s, self._num_released)
+            self._num_released = 0
 
     def observe(self, busy_s: float, num_released: int) -> None:
         self._rate.observe(busy_s, num_released)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduling.errors import DeadlinePassed, NeverFits, QueueFull
+from scheduling.queue import QueuedTicket
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,10 @@ class Expired:
     request_id: str
     error: DeadlinePassed | NeverFits
 
+    @classmethod
+    def of(cls, queued: QueuedTicket, error: DeadlinePassed | NeverFits) -> Expired:
+        return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error)
+
 
 @dataclass(frozen=True, slots=True)
 class Shed:
@@ -25,3 +30,7 @@ class Shed:
     lease_id: str
     request_id: str
     error: QueueFull
+
+    @classmethod
+    def of(cls, queued: QueuedTicket, error: QueueFull) -> Shed:
+        return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error)

@@ -1,24 +1,38 @@
-"""Owns who gives way when too much waits. Knows nothing of replicas, owners or clocks."""
+"""Owns who gives way when too much waits, and what they are told. Knows nothing of replicas, leases or clocks."""
 
 from __future__ import annotations
 
 from scheduling.admission import Admission
-from scheduling.queue import QueuedTicket, WaitingQueue
+from scheduling.events import Shed
+from scheduling.queue import QueuedTicket
+from scheduling.waiting_room import WaitingRoom
 
 
-def shed_below(newcomer: QueuedTicket, queue: WaitingQueue, admission: Admission) -> list[QueuedTicket] | None:
-    """Takes the lowest keys out of the queue until the rest, the newcomer among them, may wait; returns them.
+def make_room(newcomer: QueuedTicket, room: WaitingRoom, admission: Admission, now_s: float) -> list[Shed]:
+    """Takes out the lowest keys until the rest, the newcomer among them, may wait; returns who gave way.
 
-    None when the newcomer would have to give way itself, and then everyone is where they were. Only work below
-    standard priority gives way, and only to a higher key.
+    Raises:
+        QueueFull: the newcomer would have to give way itself, so it alone was taken out.
+    """
+    victims = _shed_below(newcomer, room, admission)
+    if victims is None:
+        room.take(newcomer.lease_id)
+        raise admission.refusal(room.backlog(), now_s)
+    return [Shed.of(victim, admission.refusal(room.backlog(), now_s)) for victim in victims]
+
+
+def _shed_below(newcomer: QueuedTicket, room: WaitingRoom, admission: Admission) -> list[QueuedTicket] | None:
+    """Those who gave way; None when the newcomer would have to, and then everyone is where they were.
+
+    Only work below standard priority gives way, and only to a higher key.
     """
     victims: list[QueuedTicket] = []
-    while admission.is_exceeded_by(queue.backlog()):
-        lowest = queue.lowest()
-        if lowest is None or queue.position(lowest) <= queue.position(newcomer):
+    while admission.is_exceeded_by(room.backlog()):
+        lowest = room.queue.lowest()
+        if lowest is None or room.queue.position(lowest) <= room.queue.position(newcomer):
             for spared in victims:
-                queue.restore(spared)
+                room.enter(spared)
             return None
-        queue.remove(lowest.lease_id)
+        room.take(lowest.lease_id)
         victims.append(lowest)
     return victims

@@ -1,0 +1,119 @@
+"""Owns the life of every lease: granted, sent, claimed, over. Knows nothing of who waits, of order or of bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scheduling.leases import Lease, LeaseStatus, LeaseTable, RecentIds
+from scheduling.queue import QueuedTicket
+from scheduling.replicas import Fleet
+from scheduling.request import Grant
+from scheduling.score import ScorePolicy
+
+_MAX_ENDED_REMEMBERED = 65_536
+
+
+class LeaseDesk:
+    """Gives leases out on the fleet and takes them back; an id that has ended never gets another.
+
+    claim_timeout_s, sent_timeout_s: see `Dispatcher`.
+    """
+
+    def __init__(self, fleet: Fleet, claim_timeout_s: float, sent_timeout_s: float) -> None:
+        self._fleet = fleet
+        self._claim_timeout_s = claim_timeout_s
+        self._sent_timeout_s = sent_timeout_s
+        self._table = LeaseTable(fleet)
+        self._ended = RecentIds(_MAX_ENDED_REMEMBERED)
+        self._undelivered: dict[str, tuple[str, Grant]] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def get(self, lease_id: str) -> Lease | None:
+        return self._table.get(lease_id)
+
+    def has_ended(self, lease_id: str) -> bool:
+        return lease_id in self._ended
+
+    def grant(self, queued: QueuedTicket, replica_id: str, policy: ScorePolicy, now_s: float) -> Grant:
+        """Leases a place to a ticket that waits no more; the grant is kept for `take_undelivered`."""
+        lease = Lease(queued.lease_id, replica_id, LeaseStatus.GRANTED, queued)
+        self._table.hold_until(lease, now_s + self._claim_timeout_s)
+        grant = Grant(queued.lease_id, replica_id, queued.stamp, policy, now_s)
+        self._undelivered[queued.lease_id] = (queued.owner, grant)
+        return grant
+
+    def take_undelivered(self) -> list[tuple[str, Grant]]:
+        """The (owner, grant) pairs since the last call, less those that have ended meanwhile."""
+        grants, self._undelivered = list(self._undelivered.values()), {}
+        return grants
+
+    def adopt(self, lease: Lease, queued: QueuedTicket) -> None:
+        """The ticket behind a lease that only a replica had told of."""
+        self._table.hold(replace(lease, queued=queued))
+
+    def sent(self, lease_id: str, replica_id: str, waited: QueuedTicket | None, now_s: float) -> None:
+        """The owner sends the call to this replica. `waited`: the ticket, where it had gone back to wait."""
+        if (sent := self._moved_on(lease_id, replica_id, LeaseStatus.SENT, waited)) is not None:
+            self._table.hold_until(sent, now_s + self._sent_timeout_s)
+
+    def claim(self, lease_id: str, replica_id: str, waited: QueuedTicket | None) -> None:
+        """The replica holds the lease; the first of two claims stands. `waited`: as for `sent`."""
+        if (claimed := self._moved_on(lease_id, replica_id, LeaseStatus.CLAIMED, waited)) is not None:
+            self._table.hold(claimed)
+
+    def next_due_s(self) -> float | None:
+        """When the next lease that gets no further is lost."""
+        return self._table.next_due_s()
+
+    def take_due(self, now_s: float) -> list[QueuedTicket]:
+        """Takes back the leases that got no further in time; returns the tickets that nobody has sent anywhere."""
+        due = self._table.take_due(now_s)
+        for lease in due:
+            self._undelivered.pop(lease.lease_id, None)
+        granted = (lease for lease in due if lease.status is LeaseStatus.GRANTED)
+        return [lease.queued for lease in granted if lease.queued is not None]
+
+    def end(self, lease_id: str) -> Lease | None:
+        """The attempt is over for good, whether it held a lease or not; safe to repeat. Returns the lease it had."""
+        self._ended.add(lease_id)
+        return self._take(lease_id)
+
+    def replica_registered(self, replica_id: str) -> None:
+        """Books what was claimed by the replica before it was known."""
+        self._table.book_again(replica_id)
+
+    def end_claimed_on(self, replica_id: str) -> None:
+        """The replica began anew: what it ran is over."""
+        for lease_id in self._table.claimed_on(replica_id):
+            self.end(lease_id)
+
+    def end_on(self, replica_id: str) -> list[str]:
+        """The replica is gone, and all its leases with it; returns their ids."""
+        lost = self._table.on(replica_id)
+        for lease_id in lost:
+            self.end(lease_id)
+        return lost
+
+    def drop_owner(self, owner: str) -> None:
+        """Frees what the owner held, without an end: it may come back, and a replica may run a lease of it still."""
+        for lease_id in self._table.of(owner):
+            self._take(lease_id)
+
+    def _moved_on(
+        self, lease_id: str, replica_id: str, status: LeaseStatus, waited: QueuedTicket | None
+    ) -> Lease | None:
+        """The lease to be held anew; None when it is over, claimed, or of no ticket and no replica known here."""
+        lease = self._table.get(lease_id)
+        if lease_id in self._ended or (lease is not None and lease.status is LeaseStatus.CLAIMED):
+            return None
+        queued = waited if lease is None else lease.queued
+        if queued is None and self._fleet.get(replica_id) is None:
+            return None
+        self._take(lease_id)
+        return Lease(lease_id, replica_id, status, queued)
+
+    def _take(self, lease_id: str) -> Lease | None:
+        self._undelivered.pop(lease_id, None)
+        return self._table.take(lease_id)

@@ -1,0 +1,89 @@
+"""Owns who waits, under which stamp and until when. Knows nothing of replicas, leases or bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from scheduling.errors import DeadlinePassed
+from scheduling.events import Expired
+from scheduling.lazy_heap import LazyHeap
+from scheduling.queue import Backlog, QueuedTicket, WaitingQueue
+from scheduling.request import Ticket
+from scheduling.score import ScorePolicy, Stamp
+
+
+class WaitingRoom:
+    """The waiting tickets in their order, each with its deadline for as long as it waits."""
+
+    def __init__(self, policy: ScorePolicy) -> None:
+        self._queue = WaitingQueue(policy)
+        self._deadlines = LazyHeap()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __contains__(self, lease_id: str) -> bool:
+        return lease_id in self._queue
+
+    @property
+    def queue(self) -> WaitingQueue:
+        """The order, to look at: who enters or leaves does so through the room."""
+        return self._queue
+
+    @property
+    def policy(self) -> ScorePolicy:
+        return self._queue.policy
+
+    def reweigh(self, policy: ScorePolicy) -> None:
+        """Takes new weights as a new epoch; the epoch of `policy` itself is not read."""
+        if not policy.has_weights_of(self.policy):
+            self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1))
+
+    def stamped(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket:
+        """The ticket with its place in the order, not waiting yet. The one place where a stamp is made."""
+        stamp = ticket.stamp or Stamp(priority=ticket.priority, arrival_s=now_s)
+        return self._queue.new_entry(ticket, stamp, owner)
+
+    def enter(self, queued: QueuedTicket) -> None:
+        """Lets it wait at the place that its stamp gives it, for the first time or again."""
+        self._queue.restore(queued)
+        if queued.ticket.deadline_s is not None:
+            self._deadlines.push(queued.lease_id, (queued.stamp.arrival_s + queued.ticket.deadline_s,))
+
+    def take(self, lease_id: str) -> QueuedTicket | None:
+        """Takes a ticket out, and its deadline with it; None when it does not wait."""
+        self._deadlines.discard(lease_id)
+        return self._queue.remove(lease_id)
+
+    def get(self, lease_id: str) -> QueuedTicket | None:
+        return self._queue.get(lease_id)
+
+    def head(self) -> QueuedTicket | None:
+        """Who runs next."""
+        return self._queue.peek()
+
+    def backlog(self) -> Backlog:
+        return self._queue.backlog()
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Of all who wait, in no useful order."""
+        return (queued.stamp for queued in self._queue.unordered())
+
+    def drop_owner(self, owner: str) -> None:
+        for lease_id in [queued.lease_id for queued in self._queue.unordered() if queued.owner == owner]:
+            self.take(lease_id)
+
+    def next_due_s(self) -> float | None:
+        """When the next deadline passes."""
+        first = self._deadlines.first_position()
+        return None if first is None else first[0]
+
+    def take_overdue(self, now_s: float) -> list[Expired]:
+        """Takes out those whose deadline has passed, the earliest deadline first."""
+        return [self._overdue(lease_id, now_s) for lease_id in self._deadlines.pop_up_to((now_s,))]
+
+    def _overdue(self, lease_id: str, now_s: float) -> Expired:
+        queued = self._queue.remove(lease_id)
+        assert queued is not None and queued.ticket.deadline_s is not None, f"{lease_id}: a deadline, but no wait"
+        return Expired.of(queued, DeadlinePassed(queued.ticket.deadline_s, now_s - queued.stamp.arrival_s))
