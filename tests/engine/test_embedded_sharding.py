@@ -1,9 +1,9 @@
 """Tests that the embedded model itself, split over real ranks, gives the logits of transformers' whole model.
 
 Within bfloat16's rounding means: the split model in bfloat16 is about as far from the model in float32, which hardly
-rounds, as the whole model in bfloat16 is. Bit for bit the two cannot agree. Every rank rounds its own part of a sum, and
-the sum of the parts is rounded again: `size + 1` roundings where the whole model has one. Independent errors add up as
-their squares do, so the distance may grow by the root of that, which is 2 at three ranks. Distances are root mean
+rounds, as the whole model in bfloat16 is. Bit for bit the two cannot agree. Every rank rounds its own part of a sum,
+and the sum of the parts is rounded again: `size + 1` roundings where the whole model has one. Independent errors add up
+as their squares do, so the distance may grow by the root of that, which is 2 at three ranks. Distances are root mean
 squares over the prompt, and over the decodes: a single position's is a matter of chance.
 """
 
@@ -58,11 +58,11 @@ def reference() -> Reference:
 
 
 def chat_prompt(folder: Path) -> list[int]:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     chat = [{"role": "user", "content": QUESTION}]
-    encoded = AutoTokenizer.from_pretrained(folder).apply_chat_template(
-        chat, add_generation_prompt=True, return_dict=True
-    )
-    token_ids: list[int] = encoded["input_ids"]
+    token_ids: list[int] = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
     return token_ids
 
 
