@@ -122,9 +122,10 @@ class QueueState:
         self._decide(now_s)
 
     def retire(self) -> None:
-        """A newer queue has started: send everyone there, and grant nothing any more."""
+        """A newer queue has started: send everyone there, and hold and grant nothing any more."""
         self.identity = replace(self.identity, retired=True)
         for owner in self._owners:
+            self.dispatcher.drop_owner(owner)  # the newer queue counts it from now on
             self._post(owner, Retired())
 
     def _apply(self, owner: str, message: QueueMessage, now_s: float) -> None:

@@ -264,3 +264,19 @@ async def test_a_retired_queue_sends_everyone_away_and_grants_nothing() -> None:
     assert told == Delivery(2, (Retired(),))
     assert sent_away.answers == (Retired(),)
     assert leases(state.submit("router", [], 2, NOW_S).answers) == []
+
+
+async def test_a_retired_queue_has_nobody_waiting_or_running_for_anyone_to_count() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+    asks = [Enqueue(make_ticket(lease_id="runs")), Enqueue(make_ticket(lease_id="waits"))]
+    state.submit("router", asks, 0, NOW_S)
+    state.submit("other", [Enqueue(make_ticket(lease_id="waits-too"))], 0, NOW_S)
+
+    state.retire()
+    state.submit("router", asks, 0, NOW_S)
+    state.tick(NOW_S + 0.1)
+
+    snapshot = state.dispatcher.snapshot(NOW_S + 0.1)
+    assert (state.dispatcher.num_waiting, snapshot.waiting, snapshot.waiting_tokens) == (0, (), 0)
+    assert snapshot.num_running == 0
