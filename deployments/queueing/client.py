@@ -18,6 +18,7 @@ from deployments.errors import QueueLost
 from deployments.queueing.messages import (
     Cancel,
     Claim,
+    Configure,
     Delivery,
     Enqueue,
     Granted,
@@ -26,6 +27,7 @@ from deployments.queueing.messages import (
     Queued,
     QueueMessage,
     Refused,
+    Register,
     Release,
     Retired,
     SendFailed,
@@ -46,6 +48,7 @@ LEASE_NEWS = (
     SendFailed,
     Sent,
 )  # news of leases: a queue that is new to us must hear it too
+STANDING_NEWS = (Configure, Register)  # said again and again; the newest of a kind says all that the others did
 _MAX_TAKEN_REMEMBERED = 65_536
 
 
@@ -138,6 +141,8 @@ class QueueClient:
 
     def _say(self, message: QueueMessage) -> None:
         self._outbox.append(message)
+        if isinstance(message, STANDING_NEWS):
+            self._outbox = _without_outdated(self._outbox)
         self._wake.set()
 
     async def _introduce(self) -> None:
@@ -183,7 +188,7 @@ class QueueClient:
             taken = not delivery.sends_away
         finally:
             if not taken:
-                self._outbox = [*batch, *self._outbox]
+                self._outbox = _without_outdated([*batch, *self._outbox])
 
     async def _listen(self) -> None:
         assert self._queue is not None
@@ -223,3 +228,13 @@ class QueueClient:
         self._taken.add(grant.lease_id)
         self._say(Sent(grant.lease_id, grant.replica_id))
         waiting[1].set_result(grant)
+
+
+def _without_outdated(messages: list[QueueMessage]) -> list[QueueMessage]:
+    """The messages in order, less the standing news that a later one of its kind replaces."""
+    newest = {type(message): place for place, message in enumerate(messages)}
+    return [
+        message
+        for place, message in enumerate(messages)
+        if not isinstance(message, STANDING_NEWS) or newest[type(message)] == place
+    ]

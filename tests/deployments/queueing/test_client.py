@@ -12,7 +12,18 @@ from ray.exceptions import ActorDiedError, RaySystemError
 from deployments.deployment_actors import ActorIdentity
 from deployments.errors import QueueLost
 from deployments.queueing.client import MAX_FIND_AGAIN_S, QueueClient
-from deployments.queueing.messages import Cancel, Delivery, Enqueue, Granted, QueueMessage, Register, Release, Sent
+from deployments.queueing.messages import (
+    Cancel,
+    Claim,
+    Configure,
+    Delivery,
+    Enqueue,
+    Granted,
+    QueueMessage,
+    Register,
+    Release,
+    Sent,
+)
 from deployments.queueing.state import OWNER_SILENCE_S, QueueState
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
@@ -334,3 +345,32 @@ async def test_those_who_wait_fail_when_the_line_ends() -> None:
 
     with pytest.raises(QueueLost):
         await asyncio.wait_for(lease, WITHIN_S)
+
+
+async def test_of_what_is_said_again_and_again_only_the_newest_is_kept_while_there_is_no_queue() -> None:
+    async with line_to(lambda: None) as client:
+        await asyncio.sleep(0)
+        for number in range(100):
+            client._say(Register(REPLICA, holding=(f"held-{number}",)))
+            client._say(Claim(f"held-{number}", "r1"))
+            client._say(Configure(ScorePolicy(alpha=1 + number), AdmissionBounds()))
+
+        claims = [Claim(f"held-{number}", "r1") for number in range(100)]
+        assert [message for message in client._outbox if isinstance(message, Claim)] == claims
+        assert [message for message in client._outbox if not isinstance(message, Claim)] == [
+            Register(REPLICA, holding=("held-99",)),
+            Configure(ScorePolicy(alpha=100), AdmissionBounds()),
+        ]
+
+
+async def test_a_heartbeat_that_the_queue_did_not_take_gives_way_to_the_one_after_it() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: None) as client:
+        client._queue = queue
+        queue.failures = [RaySystemError("no reply")]
+        client._say(Register(REPLICA, holding=("new",)))
+
+        with contextlib.suppress(RaySystemError):
+            await client._submit([Register(REPLICA, holding=("old",)), Claim("old", "r1")])
+
+        assert client._outbox == [Claim("old", "r1"), Register(REPLICA, holding=("new",))]
