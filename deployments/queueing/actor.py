@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Coroutine, Sequence
@@ -11,12 +10,14 @@ from typing import Any, TypeVar
 
 import ray
 from ray import serve
+from ray.serve._private.common import DeploymentID
 
 from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles, own_identity
-from deployments.queueing.membership import watch_running_replicas
+from deployments.queueing.membership import Membership, watch_membership
 from deployments.queueing.messages import Delivery, QueueMessage
+from deployments.queueing.retirement import retire_older
 from deployments.queueing.state import QueueState
-from deployments.queueing.vital_task import vital_task
+from deployments.queueing.vital_task import loud_task, vital_step, vital_task
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
@@ -24,8 +25,6 @@ from deployments.telemetry.ray_metrics import RaySink
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher, QueueSnapshot
 from scheduling.score import ScorePolicy
-
-logger = logging.getLogger("ray.serve")
 
 TICK_S = 0.1  # deadlines, unclaimed grants and silent owners are looked at this often; no grant waits for it
 T = TypeVar("T")
@@ -92,18 +91,22 @@ class PriorityQueue:
             return
         self._main_loop = asyncio.get_running_loop()
         context = serve.get_deployment_actor_context()
-        self._watch = watch_running_replicas(
-            context.app_name,
-            context.deployment,
-            lambda running: self._state.follow(running, time.time()),
+        self._watch = watch_membership(
+            DeploymentID(name=context.deployment, app_name=context.app_name),
+            self._follow,
             client_id=f"{type(self).__name__}:{self._state.identity.actor_id}",
         )
         self._metrics = ServingMetrics(f"queue-{self._state.identity.actor_id}", RaySink())
         self._model_name = context.deployment
         reporter = MetricsReporter(context.app_name, self._metrics_now)
-        self._tasks.append(asyncio.create_task(reporter.run()))
-        self._tasks.append(vital_task(self._tick_forever()))
-        self._tasks.append(asyncio.create_task(self._retire_older(context.app_name, context.deployment)))
+        self._tasks = [
+            vital_task(self._tick_forever()),
+            vital_step(self._retire_older(context.app_name, context.deployment)),
+            loud_task(reporter.run(), "the queue's metrics"),  # a queue that cannot report is no worse at granting
+        ]
+
+    def _follow(self, membership: Membership) -> None:
+        self._state.follow(membership.running, time.time())
 
     async def _tick_forever(self) -> None:
         while True:
@@ -119,13 +122,4 @@ class PriorityQueue:
 
     async def _retire_older(self, app_name: str, deployment_name: str) -> None:
         handles = await asyncio.to_thread(actor_handles, app_name, deployment_name, QUEUE)
-        for name, handle in handles.items():
-            await self._retire_if_older(name, handle)
-
-    async def _retire_if_older(self, name: str, handle: Any) -> None:
-        try:
-            identity: ActorIdentity = await handle.identity.remote()
-            if identity.started_s < self._state.identity.started_s:
-                await handle.retire.remote()
-        except ray.exceptions.RayActorError:
-            logger.info("An older queue ended before it could be retired.", extra={"queue": name})
+        await retire_older(self._state.identity, handles)
