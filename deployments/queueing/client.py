@@ -88,6 +88,7 @@ class QueueClient:
         self._queue: QueueActorHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lost = asyncio.Event()
+        self._why_hopeless: Callable[[], Exception] | None = None
 
     async def lease(self, ticket: Ticket) -> Grant:
         """Wait for the grant of `ticket.lease_id`. Cancelling the wait takes the ticket back.
@@ -95,7 +96,10 @@ class QueueClient:
         Raises:
             scheduling.errors.SchedulingError: the queue refused the ticket, shed it, or its deadline passed.
             deployments.errors.QueueLost: the line has ended.
+            Exception: what `give_up` was told to raise.
         """
+        if self._why_hopeless is not None:
+            raise self._why_hopeless()
         granted: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._waiting[ticket.lease_id] = (ticket, granted)
         self._say(Enqueue(ticket))
@@ -111,6 +115,18 @@ class QueueClient:
         """Send without waiting, in order, from any thread. Dropped before `run` starts: nothing is there to undo."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._say, message)
+
+    def give_up(self, why: Callable[[], Exception]) -> None:
+        """No grant will come: who waits is taken back and told why, as is whoever asks before `hope_again`."""
+        self._why_hopeless = why
+        for lease_id, (_, granted) in self._waiting.items():
+            if not granted.done():
+                granted.set_exception(why())
+                self._say(Cancel(lease_id))
+
+    def hope_again(self) -> None:
+        """Grants may come from now on, as they may at first."""
+        self._why_hopeless = None
 
     async def run(self) -> None:
         """Keep the line up until cancelled. However it ends, nobody is left waiting."""

@@ -8,9 +8,15 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from ray.serve._private.common import DeploymentID
+from ray.serve._private.long_poll import LongPollClient
+from ray.serve.exceptions import DeploymentUnavailableError
+
 from deployments.deployment_actors import QUEUE, find_in_charge
 from deployments.queueing.client import QueueClient
+from deployments.queueing.membership import Membership, watch_membership
 from deployments.queueing.messages import Configure, Delivery, QueueMessage
+from deployments.queueing.vital_task import loud_task
 from scheduling.snapshot import QueueSnapshot
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -45,6 +51,7 @@ async def find_ray_queue(app_name: str, deployment_name: str) -> RayQueue | None
 class _Line:
     client: QueueClient
     task: asyncio.Task[None]
+    watch: LongPollClient
 
 
 _lines: dict[tuple[str, str], _Line] = {}
@@ -64,11 +71,31 @@ def queue_line(app_name: str, deployment_name: str) -> QueueClient:
     key = (app_name, deployment_name)
     line = _lines.get(key)
     if line is None or line.task.done():
-        client = QueueClient(
-            _PROCESS, lambda: find_ray_queue(app_name, deployment_name), lambda: _greeting(app_name, deployment_name)
-        )
-        line = _lines[key] = _Line(client, asyncio.create_task(client.run(), name=f"queue-line-{deployment_name}"))
+        if line is not None:
+            line.watch.stop()
+        line = _lines[key] = _new_line(app_name, deployment_name)
     return line.client
+
+
+def _new_line(app_name: str, deployment_name: str) -> _Line:
+    client = QueueClient(
+        _PROCESS, lambda: find_ray_queue(app_name, deployment_name), lambda: _greeting(app_name, deployment_name)
+    )
+    deployment_id = DeploymentID(name=deployment_name, app_name=app_name)
+    watch = watch_membership(
+        deployment_id,
+        lambda membership: tell_whether_grants_can_come(client, deployment_id, membership),
+        client_id=f"{QueueClient.__name__}:{_PROCESS}:{deployment_id}",
+    )
+    return _Line(client, loud_task(client.run(), f"the line to the queue of {deployment_name}"), watch)
+
+
+def tell_whether_grants_can_come(client: QueueClient, deployment_id: DeploymentID, membership: Membership) -> None:
+    """Whoever waits for a model that cannot serve ends as Serve ends those who come later, with the same error."""
+    if membership.can_serve:
+        client.hope_again()
+    else:
+        client.give_up(lambda: DeploymentUnavailableError(deployment_id))
 
 
 def _greeting(app_name: str, deployment_name: str) -> list[QueueMessage]:
