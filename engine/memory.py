@@ -1,13 +1,18 @@
-"""Says what fits: weights while they load, and blocks of KV cache. Knows nothing of tensors or layers."""
+"""Says what fits: weights while they load, and blocks of KV cache. Knows nothing of tensors or layers.
+
+Imports torch only to ask a GPU: a backend without a model counts its blocks here too.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from engine.config import EngineConfig
+
+if TYPE_CHECKING:
+    import torch
 
 CPU_SHARE_OF_FREE = 0.25  # all replicas of a machine share its memory with everything else on it
 CUDA_SHARE_OF_FREE = 0.9
@@ -43,9 +48,20 @@ def available_blocks(config: EngineConfig, block_bytes: int, device: torch.devic
     return int(free * share) // config.tensor_parallel_size // block_bytes
 
 
+def wanted_blocks(config: EngineConfig, max_model_len: int) -> int:
+    """`kv_cache_tokens` in whole blocks, or enough for every sequence that the engine can hold at its longest."""
+    if config.kv_cache_tokens:
+        return _blocks(config.kv_cache_tokens, config.block_size)
+    return (config.max_num_seqs + config.parked_limit) * _blocks(max_model_len, config.block_size)
+
+
+def longest_sequence(config: EngineConfig, max_model_len: int, num_blocks: int) -> int:
+    """Tokens of prompt and answer that the engine offers: no more than its whole cache holds."""
+    return min(max_model_len, num_blocks * config.block_size)
+
+
 def num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int, available: int) -> int:
-    """The blocks of every rank's cache: `kv_cache_tokens`, or enough for every sequence that the engine can hold at
-    its longest, as far as that is available.
+    """The blocks of every rank's cache: `wanted_blocks`, as far as that is available.
 
     available: of the rank that has the least.
 
@@ -53,7 +69,8 @@ def num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int, avail
         InsufficientMemory: not all of `kv_cache_tokens`, or not even one longest sequence, is available.
     """
     one_sequence = _blocks(max_model_len, config.block_size)
-    needed = _blocks(config.kv_cache_tokens, config.block_size) if config.kv_cache_tokens else one_sequence
+    wanted = wanted_blocks(config, max_model_len)
+    needed = wanted if config.kv_cache_tokens else one_sequence
     if available < needed:
         raise InsufficientMemory(
             f"KV cache: {needed} blocks x {block_bytes:,} bytes = {needed * block_bytes:,} bytes a rank needed for "
@@ -62,7 +79,6 @@ def num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int, avail
         )
     if config.kv_cache_tokens:
         return needed
-    wanted = (config.max_num_seqs + config.parked_limit) * one_sequence
     cap = wanted if config.device == "cuda" else max(one_sequence, DEFAULT_CPU_CACHE_BYTES // block_bytes)
     return min(wanted, cap, available)
 
@@ -70,6 +86,8 @@ def num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int, avail
 def free_bytes(device: torch.device) -> int:
     """Free memory of the device; on CPU what the machine and its container leave."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info(device)[0]
     return min(_machine_bytes(), container_bytes())
 

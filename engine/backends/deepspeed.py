@@ -15,6 +15,7 @@ from engine.architectures import check_servable
 from engine.checkpoint import eos_token_ids, read_config, resolve
 from engine.config import EngineConfig, threads_per_rank
 from engine.lifeline import Lifeline, tie
+from engine.memory import longest_sequence
 from engine.process_group import World
 from engine.protocol import Chunk, EngineCapacity, Sampled
 from engine.runner import ModelRunner, build_runner, max_model_len
@@ -107,7 +108,7 @@ def load_rank(config: EngineConfig, rank: int, master_addr: str, master_port: in
     capacity = EngineCapacity(
         model_name=config.model_name,
         max_num_seqs=config.max_num_seqs,
-        max_model_len=min(max_model_len(model, config), runner.cache.num_blocks * config.block_size),
+        max_model_len=longest_sequence(config, max_model_len(model, config), runner.cache.num_blocks),
         max_num_batched_tokens=config.max_num_batched_tokens,
         block_size=config.block_size,
         num_blocks=runner.cache.num_blocks,

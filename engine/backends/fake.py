@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from engine.config import EngineConfig
 from engine.counter_hash import uniform
+from engine.memory import longest_sequence, wanted_blocks
 from engine.protocol import Chunk, EngineCapacity, Sampled, TokenLogprob
 from scheduling.cost_model import StepCostModel, StepWork
 
@@ -44,14 +45,14 @@ class FakeEngine:
     def capacity(self) -> EngineCapacity:
         config = self._config
         max_model_len = config.max_model_len or FAKE_MAX_MODEL_LEN
-        cache_tokens = config.kv_cache_tokens or max_model_len * config.max_num_seqs
+        num_blocks = wanted_blocks(config, max_model_len)
         return EngineCapacity(
             model_name=config.model_name,
             max_num_seqs=config.max_num_seqs,
-            max_model_len=max_model_len,
+            max_model_len=longest_sequence(config, max_model_len, num_blocks),
             max_num_batched_tokens=config.max_num_batched_tokens,
             block_size=config.block_size,
-            num_blocks=cache_tokens // config.block_size,
+            num_blocks=num_blocks,
             vocab_size=FAKE_VOCAB_SIZE,
             model_bytes=[0] * config.tensor_parallel_size,
             eos_token_ids=list(self._eos_token_ids),

@@ -13,6 +13,7 @@ import torch
 
 from engine.architectures import UnsupportedModel
 from engine.backends.deepspeed import DeepSpeedEngine, load_rank
+from engine.backends.fake import FakeEngine
 from engine.checkpoint import ModelNotFound
 from engine.config import EngineConfig
 from tests.engine.chunks import make_chunk
@@ -24,7 +25,7 @@ PROMPT = [9, 30, 12, 77, 5, 200, 41, 8]
 
 
 def make_config(source: Path | str, **overrides: Any) -> EngineConfig:
-    settings = {"dtype": "float32", "kv_cache_tokens": 400, "num_threads": 1, **overrides}
+    settings = {"dtype": "float32", "kv_cache_tokens": 390, "num_threads": 1, **overrides}
     return EngineConfig(model_name="tiny", source=str(source), **settings)
 
 
@@ -55,9 +56,14 @@ def logprobs(folder: Path) -> torch.Tensor:
 def test_the_capacity_is_the_checkpoints_and_the_caches(engine: DeepSpeedEngine, folder: Path) -> None:
     capacity = engine.capacity()
     assert (capacity.vocab_size, capacity.eos_token_ids) == (VOCAB_SIZE, [1])
-    assert (capacity.num_blocks, capacity.block_size) == (25, 16)
+    assert (capacity.num_blocks, capacity.block_size) == (25, 16)  # 390 tokens in whole blocks
     assert capacity.max_model_len == 400  # the checkpoint's 512 do not fit the cache
     assert capacity.model_bytes == [sum(p.nbytes for p in load_reference(folder).parameters())]
+
+
+def test_the_fake_engine_offers_what_this_one_does_for_the_same_settings(engine: DeepSpeedEngine, folder: Path) -> None:
+    real, fake = engine.capacity(), FakeEngine(make_config(folder, max_model_len=512)).capacity()
+    assert (fake.num_blocks, fake.max_model_len) == (real.num_blocks, real.max_model_len)
 
 
 def test_each_sampling_chunk_gets_its_token_in_the_callers_order(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from engine.backends.fake import FakeEngine, fake_token
@@ -78,11 +81,20 @@ def test_logprobs_come_in_the_number_that_was_asked_for() -> None:
 
 def test_the_capacity_follows_from_the_configuration() -> None:
     capacity = make_engine(
-        max_num_seqs=3, max_model_len=100, kv_cache_tokens=80, block_size=8, eos_token_ids=(2,)
+        max_num_seqs=3, max_model_len=100, kv_cache_tokens=160, block_size=8, eos_token_ids=(2,)
     ).capacity()
     assert (capacity.max_num_seqs, capacity.max_model_len, capacity.num_blocks, capacity.eos_token_ids) == (
         3,
         100,
-        10,
+        20,
         [2],
     )
+
+
+def test_the_cache_holds_every_running_and_parked_sequence_where_nothing_else_is_said() -> None:
+    assert make_engine(max_num_seqs=3, parked_limit=2, max_model_len=100).capacity().num_blocks == 5 * 7
+
+
+def test_the_fake_engine_needs_no_torch() -> None:
+    program = "import sys, engine.backends.fake; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -190,13 +190,12 @@ def test_adding_a_lease_again_changes_nothing() -> None:
         (make_request(stop_token_ids=(49_152,)), "stop_token_ids: expected token ids"),
         (make_request(num_prompt_tokens=256), "256 tokens and an answer need 257; max_model_len is 256"),
         (replace(make_request(), prompt_token_ids=[]), "expected at least one token, got none"),
-        (make_request(num_prompt_tokens=200, max_tokens=50), "need 250 tokens, the largest replica holds 240"),
     ],
 )
 def test_what_the_engine_cannot_take_ends_with_the_reason_and_the_others_go_on(
     request_: EngineRequest, message: str
 ) -> None:
-    outputs = run_to_end(make_loop(kv_cache_tokens=240), request_, make_request("other"))
+    outputs = run_to_end(make_loop(), request_, make_request("other"))
     assert reasons(outputs["lease-1"]) == [FinishReason.ERROR]
     assert message in (outputs["lease-1"][0].error or "")
     assert reasons(outputs["other"]) == [FinishReason.LENGTH]

@@ -10,7 +10,7 @@ import torch
 
 from engine import memory
 from engine.config import EngineConfig
-from engine.memory import InsufficientMemory, available_blocks, check_weights, num_blocks
+from engine.memory import InsufficientMemory, available_blocks, check_weights, longest_sequence, num_blocks
 
 CPU = torch.device("cpu")
 PLENTY = 1 << 40
@@ -47,6 +47,12 @@ def test_one_longest_sequence_may_exceed_the_cap() -> None:
 
 def test_an_explicit_size_is_taken_rounded_up_to_whole_blocks() -> None:
     assert num_blocks(make_config(kv_cache_tokens=100), max_model_len=160, block_bytes=100, available=PLENTY) == 7
+
+
+def test_no_sequence_is_longer_than_the_whole_cache() -> None:
+    config = make_config(kv_cache_tokens=100)
+    assert longest_sequence(config, max_model_len=160, num_blocks=7) == 112
+    assert longest_sequence(config, max_model_len=90, num_blocks=7) == 90
 
 
 def test_the_ranks_of_a_machine_share_a_quarter_of_its_free_memory() -> None:
