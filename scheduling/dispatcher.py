@@ -113,12 +113,14 @@ class Dispatcher:
 
     def remove_replica(self, replica_id: str) -> list[str]:
         """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id."""
+        self._withdraw_grants(replica_id)
         lost = self._leases.end_on(replica_id)
         self._fleet.remove(replica_id)
         return lost
 
     def quarantine(self, replica_id: str) -> None:
         """No grants go there until it registers again; what it runs goes on."""
+        self._withdraw_grants(replica_id)
         self._fleet.quarantine(replica_id)
 
     def claim(self, lease_id: str, replica_id: str) -> None:
@@ -215,6 +217,11 @@ class Dispatcher:
         for shed in make_room(newcomer, self._room, self._admission, now_s):
             self._leases.end(shed.lease_id)
             self._events.append(shed)
+
+    def _withdraw_grants(self, replica_id: str) -> None:
+        """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""
+        for untold in self._leases.take_untold_on(replica_id):
+            self._room.enter(untold)
 
     def _grant_heads(self, now_s: float) -> None:
         self._events += self._sweep(now_s)

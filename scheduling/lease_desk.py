@@ -89,6 +89,12 @@ class LeaseDesk:
         for lease_id in self._table.claimed_on(replica_id):
             self.end(lease_id)
 
+    def take_untold_on(self, replica_id: str) -> list[QueuedTicket]:
+        """Takes back the leases there whose owners have not been told of them; returns the tickets."""
+        untold = [lease_id for lease_id in self._table.on(replica_id) if lease_id in self._undelivered]
+        leases = [self._take(lease_id) for lease_id in untold]
+        return [lease.queued for lease in leases if lease is not None and lease.queued is not None]
+
     def end_on(self, replica_id: str) -> list[str]:
         """The replica is gone, and all its leases with it; returns their ids."""
         lost = self._table.on(replica_id)

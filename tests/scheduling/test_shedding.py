@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from scheduling.admission import AdmissionBounds
@@ -135,6 +137,20 @@ def test_a_grant_made_early_and_cancelled_before_it_is_delivered_is_not_delivere
     enqueue(dispatcher, "next")
     dispatcher.cancel("0")
     assert [grant.lease_id for _, grant in dispatcher.dispatch(0)] == ["next"]
+
+
+@pytest.mark.parametrize("loses", [Dispatcher.remove_replica, Dispatcher.quarantine])
+def test_a_grant_made_early_to_a_replica_that_is_lost_before_it_is_delivered_goes_to_another(
+    loses: Callable[[Dispatcher, str], object],
+) -> None:
+    dispatcher = full_queue(0)
+    dispatcher.register_replica(make_replica("lost", max_num_seqs=1))
+    enqueue(dispatcher, "next")
+    loses(dispatcher, "lost")
+    assert dispatcher.dispatch(0) == []
+    assert waiting(dispatcher) == ["0", "next"]
+    dispatcher.register_replica(make_replica("other", max_num_seqs=1))
+    assert [(grant.lease_id, grant.replica_id) for _, grant in dispatcher.dispatch(0)] == [("0", "other")]
 
 
 def serve_one_every(seconds: float, dispatcher: Dispatcher, num_requests: int) -> None:
