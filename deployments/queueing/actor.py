@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from deployments.queueing.messages import Delivery, QueueMessage
 from deployments.queueing.retirement import retire_older
 from deployments.queueing.state import QueueState
 from deployments.queueing.vital_task import loud_task, vital_step, vital_task
+from deployments.queueing.wall_clock import SteadyWallClock
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
@@ -49,6 +49,7 @@ class PriorityQueue:
     def __init__(self) -> None:
         identity = own_identity()
         self._state = QueueState(Dispatcher(first_policy(identity.started_s), AdmissionBounds()), identity)
+        self._clock = SteadyWallClock()
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: Any = None
@@ -56,7 +57,7 @@ class PriorityQueue:
     async def submit(self, owner: str, messages: Sequence[QueueMessage], num_seen: int) -> Delivery:
         """Take a batch in; returns what is already decided for `owner`."""
         self._ensure_started()
-        return self._state.submit(owner, messages, num_seen, time.time())
+        return self._state.submit(owner, messages, num_seen, self._clock.now_s())
 
     async def poll(self, owner: str, num_seen: int) -> Delivery:
         """Wait, for a bounded time, until something is decided for `owner`."""
@@ -76,7 +77,7 @@ class PriorityQueue:
         await self._on_main(self._retire())
 
     async def _snapshot(self) -> QueueSnapshot:
-        return self._state.dispatcher.snapshot(time.time())
+        return self._state.dispatcher.snapshot(self._clock.now_s())
 
     async def _retire(self) -> None:
         self._state.retire()
@@ -87,31 +88,36 @@ class PriorityQueue:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._main_loop))
 
     def _ensure_started(self) -> None:
+        """Begins the background work at the first call. Where that fails the call does, and the next one tries again.
+
+        Raises:
+            ValueError, ray.exceptions.RayError: Serve's controller cannot be found now.
+        """
         if self._main_loop is not None:
             return
-        self._main_loop = asyncio.get_running_loop()
         context = serve.get_deployment_actor_context()
+        self._model_name = context.deployment
+        self._metrics = ServingMetrics(f"queue-{self._state.identity.actor_id}", RaySink())
+        reporter = MetricsReporter(context.app_name, self._metrics_now)
         self._watch = watch_membership(
             DeploymentID(name=context.deployment, app_name=context.app_name),
             self._follow,
             client_id=f"{type(self).__name__}:{self._state.identity.actor_id}",
         )
-        self._metrics = ServingMetrics(f"queue-{self._state.identity.actor_id}", RaySink())
-        self._model_name = context.deployment
-        reporter = MetricsReporter(context.app_name, self._metrics_now)
         self._tasks = [
             vital_task(self._tick_forever()),
             vital_step(self._retire_older(context.app_name, context.deployment)),
             loud_task(reporter.run(), "the queue's metrics"),  # a queue that cannot report is no worse at granting
         ]
+        self._main_loop = asyncio.get_running_loop()
 
     def _follow(self, membership: Membership) -> None:
-        self._state.follow(membership.running, time.time())
+        self._state.follow(membership.running, self._clock.now_s())
 
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._state.tick(time.time())
+            self._state.tick(self._clock.now_s())
 
     def _metrics_now(self) -> MetricsSnapshot:
         dispatcher = self._state.dispatcher
