@@ -95,6 +95,7 @@ class PagedBatch:
         first_blocks = _first_block(contexts, window, self.block_size)
         num_blocks = -(-contexts // self.block_size) - first_blocks
         buckets = np.ceil(np.log2(np.maximum(num_blocks, _SMALL_GROUP_BLOCKS))).astype(np.int64)
+        buckets = np.maximum.accumulate(buckets)  # beyond a window a block more or less would part neighbours
         edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), num_singles]
         return [
             self._decode_group(slice(begin, end), contexts[begin:end], first_blocks[begin:end], window)

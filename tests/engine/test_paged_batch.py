@@ -47,6 +47,11 @@ def test_a_window_reads_no_block_before_it() -> None:
     assert int(group.mask.eq(0).sum()) == 20
 
 
+def test_contexts_beyond_a_window_go_together_wherever_in_a_block_they_end() -> None:
+    batch = make_batch(*[(5000 + length, 1) for length in range(40)])  # 256 blocks where a block ends, else 257
+    assert len(batch.plan(4096).decodes) == 1
+
+
 def test_a_row_is_filled_up_with_its_own_blocks() -> None:
     chunks = [make_chunk("a", start=3, block_table=[8]), make_chunk("b", start=40, block_table=[1, 2, 3])]
     batch = PagedBatch(arrange(chunks, BLOCK_SIZE).step, BLOCK_SIZE, torch.float32, CPU)
