@@ -30,9 +30,11 @@ class FailingResponse:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def __aiter__(self) -> AsyncIterator[object]:
+    def __aiter__(self) -> AsyncIterator[object]:
+        return self
+
+    async def __anext__(self) -> object:
         raise self._error
-        yield
 
     def cancel(self) -> None:
         """Nothing runs."""
