@@ -215,7 +215,7 @@ class Dispatcher:
         if newcomer.lease_id not in self._room:
             return
         for shed in make_room(newcomer, self._room, self._admission, now_s):
-            self._leases.end(shed.lease_id)
+            self._leases.give_up(shed.lease_id)
             self._events.append(shed)
 
     def _withdraw_grants(self, replica_id: str) -> None:
@@ -229,7 +229,7 @@ class Dispatcher:
         while (head := self._room.head()) is not None:
             if (hopeless := never_fits(head, self._fleet)) is not None:
                 self._room.take(head.lease_id)
-                self._leases.end(head.lease_id)
+                self._leases.give_up(head.lease_id)
                 self._events.append(Expired.of(head, hopeless))
             elif (replica_id := self._fleet.best_for(head.ticket.need)) is not None:
                 self._room.take(head.lease_id)
@@ -243,5 +243,5 @@ class Dispatcher:
             self._room.enter(untaken)
         overdue = self._room.take_overdue(now_s)
         for expired in overdue:
-            self._leases.end(expired.lease_id)
+            self._leases.give_up(expired.lease_id)
         return overdue

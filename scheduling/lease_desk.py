@@ -25,6 +25,7 @@ class LeaseDesk:
         self._sent_timeout_s = sent_timeout_s
         self._table = LeaseTable(fleet)
         self._ended = RecentIds(_MAX_ENDED_REMEMBERED)
+        self._given_up = RecentIds(_MAX_ENDED_REMEMBERED)
         self._undelivered: dict[str, tuple[str, Grant]] = {}
 
     def __len__(self) -> int:
@@ -34,7 +35,7 @@ class LeaseDesk:
         return self._table.get(lease_id)
 
     def has_ended(self, lease_id: str) -> bool:
-        return lease_id in self._ended
+        return lease_id in self._ended or lease_id in self._given_up
 
     def grant(self, queued: QueuedTicket, replica_id: str, policy: ScorePolicy, now_s: float) -> Grant:
         """Leases a place to a ticket that waits no more; the grant is kept for `take_undelivered`."""
@@ -79,6 +80,13 @@ class LeaseDesk:
         """The attempt is over for good, whether it held a lease or not; safe to repeat. Returns the lease it had."""
         self._ended.add(lease_id)
         return self._take(lease_id)
+
+    def give_up(self, lease_id: str) -> None:
+        """Nobody may ask for a place under this id again, as it waited in vain.
+
+        A replica may still turn out to run it, on a grant that was taken too late and had gone back to wait.
+        """
+        self._given_up.add(lease_id)
 
     def replica_registered(self, replica_id: str) -> None:
         """Books what was claimed by the replica before it was known."""

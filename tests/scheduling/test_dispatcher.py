@@ -328,6 +328,26 @@ def test_a_late_claim_that_overfills_a_replica_stops_grants_until_it_has_room_ag
     assert granted(dispatcher, now_s=1) == ["next"]
 
 
+def test_a_lease_given_up_when_its_grant_had_gone_back_takes_up_a_slot_once_a_replica_claims_it() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "late", deadline_s=1)
+    assert granted(dispatcher) == ["late"]
+    assert [expired.lease_id for expired in dispatcher.expire(1)] == ["late"]
+    dispatcher.claim("late", "one-slot")
+    enqueue(dispatcher, "next", now_s=1)
+    assert granted(dispatcher, now_s=1) == []
+    dispatcher.release("late")
+    assert granted(dispatcher, now_s=1) == ["next"]
+
+
+def test_a_lease_given_up_is_not_queued_again_under_the_same_id() -> None:
+    dispatcher = make_dispatcher()
+    enqueue(dispatcher, "late", deadline_s=1)
+    assert [expired.lease_id for expired in dispatcher.expire(1)] == ["late"]
+    with pytest.raises(LeaseEnded):
+        enqueue(dispatcher, "late", now_s=1)
+
+
 def test_a_call_that_was_sent_has_longer_to_be_claimed_and_is_not_granted_again_meanwhile() -> None:
     dispatcher = make_dispatcher(ONE_SLOT)
     enqueue(dispatcher, "a", "b")
