@@ -13,9 +13,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(INSTALLED) ## Make .venv, fetch the model, compile the shared-memory operation; seconds when all is there
+install: $(INSTALLED) ## Make .venv, fetch the model, compile the native parts; seconds when all is there
 	@$(BIN)/fastserve models install
 	@$(BIN)/python -m fastserve.shm_op
+	@$(BIN)/python -m engine.fused.compiled
 
 serve: install ## Serve CONFIG (serve_config.yaml) on http://127.0.0.1:8000; Ctrl-C ends it
 	@exec $(BIN)/fastserve serve $(CONFIG)

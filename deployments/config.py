@@ -17,7 +17,7 @@ from pydantic import (
 
 from deployments.config_errors import ConfigError
 from deployments.problems import problems_of
-from engine.config import Backend, Dtype, EngineConfig
+from engine.config import Backend, CpuKernels, Dtype, EngineConfig
 from scheduling.score import ScorePolicy
 
 INGRESS_NAME = "Ingress"
@@ -74,6 +74,7 @@ class ModelConfig(Settings):
     parked_limit: Annotated[int, Field(ge=0, le=4096)] = 8
     preemption_margin_levels: Annotated[float, Field(ge=0, le=1000)] = 5.0
     prefix_caching: bool = True
+    cpu_kernels: CpuKernels = "auto"
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     rank_num_cpus: Annotated[float, Field(ge=0, le=1024)] | None = None
     fake_step_s: Annotated[float, Field(ge=0, le=60)] = 0.005

@@ -9,6 +9,7 @@ from typing import Literal
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32", "float16"]
 Backend = Literal["deepspeed", "fake"]
+CpuKernels = Literal["auto", "torch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class EngineConfig:
     max_num_batched_tokens: the token budget of one step (decodes first, then chunks of prefill).
     kv_cache_tokens: tokens that the KV cache holds; None lets the engine choose from what is free.
     parked_limit: how many preempted sequences may wait beside `max_num_seqs` running ones.
+    cpu_kernels: auto takes the native program where machine and model allow it, torch always the plain modules.
     num_threads: OpenMP threads of each rank on CPU; None shares the cores between the ranks.
     """
 
@@ -37,6 +39,7 @@ class EngineConfig:
     parked_limit: int = 8
     preemption_margin_levels: float = 5.0
     prefix_caching: bool = True
+    cpu_kernels: CpuKernels = "auto"
     num_threads: int | None = None
     fake_step_s: float = 0.005
 

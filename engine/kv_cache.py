@@ -51,7 +51,7 @@ class KVCache:
         self.block_size = block_size
         tensor_shapes = [(shape.num_kv_heads, dim) for shape in shapes for dim in (shape.key_dim, shape.value_dim)]
         self._tensors = {
-            shape: _zeros((count, num_blocks, block_size, *shape), dtype, device)
+            shape: zeros((count, num_blocks, block_size, *shape), dtype, device)
             for shape, count in Counter(tensor_shapes).items()
         }
         unused = {shape: list(tensor) for shape, tensor in reversed(self._tensors.items())}
@@ -70,7 +70,7 @@ class KVCache:
                 tensor.index_fill_(1, blocks, 0)
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Zeros that cost memory only once touched: on CPU numpy asks the system for zero pages, torch would write them."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from transformers import PreTrainedModel
 
 from engine.architectures import UnsupportedModel, context_length
 from engine.attention import AttentionStep, ShapeProbe
 from engine.config import EngineConfig
+from engine.fused.build import fused_runner
+from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
 from engine.memory import available_blocks, num_blocks
 from engine.paged_batch import PagedBatch
@@ -35,6 +39,10 @@ class ModelRunner:
         return logits[: len(step.rows)].float()
 
 
+#: Either runs a step on this rank; the fused one where the machine and the model allow it.
+Runner: TypeAlias = ModelRunner | FusedRunner
+
+
 def forward(
     model: PreTrainedModel,
     token_ids: torch.Tensor,
@@ -49,7 +57,7 @@ def forward(
     return logits
 
 
-def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> ModelRunner:
+def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> Runner:
     """Asks the shard for its shapes, agrees with the other ranks on the blocks, and allocates the cache.
 
     Raises:
@@ -60,8 +68,10 @@ def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> 
         warn_if_gathering(world.device, dtype, config.block_size, shapes)
     block_bytes = bytes_per_block(shapes, config.block_size, dtype)
     available = min(world.gathered(available_blocks(config, block_bytes, world.device)))
-    blocks = num_blocks(config, max_model_len(model, config), block_bytes, available)
-    return ModelRunner(model, KVCache(shapes, blocks, config.block_size, dtype, world.device), world.device)
+    longest = max_model_len(model, config)
+    blocks = num_blocks(config, longest, block_bytes, available)
+    cache = KVCache(shapes, blocks, config.block_size, dtype, world.device)
+    return fused_runner(model, cache, config, longest, world) or ModelRunner(model, cache, world.device)
 
 
 def max_model_len(model: PreTrainedModel, config: EngineConfig) -> int:

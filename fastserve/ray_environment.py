@@ -37,10 +37,13 @@ class HAProxy:
 def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy | None) -> dict[str, str]:
     """`given`, with what it lacks.
 
-    run_folder: private to this start; HAProxy's sockets go there, because its default place is shared by all users.
+    run_folder: private to this start, and gone after it. HAProxy's sockets go there, because its default place is
+    shared by all users, and temporary files, because what is ended by force, Ray's dashboard always, leaves its own.
     haproxy: None leaves Ray's plain proxy in charge.
     """
     added = {
+        "TMPDIR": str(run_folder),
+        "RAY_TMPDIR": given.get("TMPDIR", "/tmp"),  # Ray's sessions and their logs stay where its tools look for them
         "RAY_AUTH_MODE": "disabled",  # a token file that happens to lie in the home folder would switch it on
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "1",  # how soon a dead queue actor is replaced

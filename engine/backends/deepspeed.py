@@ -18,7 +18,7 @@ from engine.lifeline import Lifeline, tie
 from engine.memory import longest_sequence
 from engine.process_group import World
 from engine.protocol import Chunk, EngineCapacity, Sampled
-from engine.runner import ModelRunner, build_runner, max_model_len
+from engine.runner import Runner, build_runner, max_model_len
 from engine.sharding import load_shard, parameter_bytes
 from engine.step import arrange
 from engine.step_channel import StepChannel
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class LoadedRank:
     """One rank, ready for steps."""
 
-    runner: ModelRunner
+    runner: Runner
     capacity: EngineCapacity
     channel: StepChannel
     lifeline: Lifeline
@@ -120,7 +120,7 @@ def load_rank(config: EngineConfig, rank: int, master_addr: str, master_port: in
     return LoadedRank(runner, capacity, StepChannel(world), lifeline)
 
 
-def _report(capacity: EngineCapacity, runner: ModelRunner, world: World) -> None:
+def _report(capacity: EngineCapacity, runner: Runner, world: World) -> None:
     num_tokens = capacity.num_blocks * capacity.block_size
     _log.info("rank %d: KV cache of %d tokens in %d bytes", world.rank, num_tokens, runner.cache.num_bytes)
     if world.rank == 0:

@@ -12,7 +12,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.attention import ATTENTION_NAME, register_paged_attention
 from engine.checkpoint import load_model
+from engine.config import EngineConfig
+from engine.fused.build import fused_runner
+from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache
+from engine.process_group import World
 from engine.protocol import Chunk
 from engine.runner import ModelRunner, probe_shapes
 from engine.step import Step, arrange
@@ -21,6 +25,17 @@ from tests.engine.tiny_models import VOCAB_SIZE
 
 BLOCK_SIZE = 16
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class LoneWorld(World):
+    """One rank, which needs no group."""
+
+    def gathered(self, value: int) -> list[int]:
+        return [value]
+
+
+ALONE = LoneWorld(rank=0, size=1, device=CPU, steps=None)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -72,7 +87,7 @@ def play_step(run: Callable[[Step], torch.Tensor], chosen: list[Played], num_tok
     logits = run(arrangement.step)
     for sequence, chunk, place in zip(chosen, chunks, arrangement.scheduled, strict=True):
         sequence.num_computed += len(chunk.token_ids)
-        sequence.logits[sequence.num_computed - 1] = logits[place.first_row]
+        sequence.logits[sequence.num_computed - 1] = logits[place.first_row].clone()  # valid until the next step
 
 
 def make_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.float32) -> ModelRunner:
@@ -80,6 +95,18 @@ def make_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.f
     register_paged_attention()
     model = load_model(folder, dtype, ATTENTION_NAME)
     return ModelRunner(model, KVCache(probe_shapes(model, CPU), num_blocks, BLOCK_SIZE, dtype, CPU), CPU)
+
+
+def make_fused_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.float32) -> FusedRunner:
+    """The whole model on one rank as the native program, without DeepSpeed."""
+    register_paged_attention()
+    model = load_model(folder, dtype, ATTENTION_NAME)
+    cache = KVCache(probe_shapes(model, CPU), num_blocks, BLOCK_SIZE, dtype, CPU)
+    name = str(dtype).removeprefix("torch.")
+    config = EngineConfig("m", "", dtype=name, max_num_batched_tokens=512, num_threads=1)  # type: ignore[arg-type]
+    runner = fused_runner(model, cache, config, 512, ALONE)
+    assert runner is not None
+    return runner
 
 
 def load_reference(folder: Path) -> PreTrainedModel:

@@ -86,7 +86,7 @@ def answer_on_a_rank(
     logits = []
     for typed in (replace(config, dtype="float32"), config):
         runner = build_runner(load_shard(typed, resolve(config.source), world), typed, world)
-        logits.append(torch.cat([runner.run(step) for step in steps(prompt, answer)]).numpy())
+        logits.append(torch.cat([runner.run(step).clone() for step in steps(prompt, answer)]).numpy())
     put(logits)
     process_group.leave()
 

@@ -29,10 +29,10 @@ _SIZES: dict[str, Any] = {
     "initializer_range": 0.1,  # far from uniform, so that a wrong mask or position shows in the logits
 }
 _PARTICULAR: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen2": {},
+    "llama": {"head_dim": 16},
+    "qwen2": {"head_dim": 16},
     "qwen3": {"head_dim": 16},
-    "mistral": {"sliding_window": 20},
+    "mistral": {"head_dim": 16, "sliding_window": 20},
     "gemma2": {
         "head_dim": 16,
         "sliding_window": 20,
@@ -41,7 +41,7 @@ _PARTICULAR: dict[str, dict[str, Any]] = {
         "query_pre_attn_scalar": 16,
         "num_hidden_layers": 4,
     },
-    "phi": {"partial_rotary_factor": 0.5},
+    "phi": {"head_dim": 32, "partial_rotary_factor": 0.5},
 }
 FAMILIES = tuple(_PARTICULAR)
 #: Also known to split well; together with FAMILIES what `engine.architectures.SHARDABLE` lists.

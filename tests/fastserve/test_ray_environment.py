@@ -50,6 +50,18 @@ def test_authentication_is_set_explicitly() -> None:
     assert ray_environment({}, FOLDER, None)["RAY_AUTH_MODE"] == "disabled"
 
 
+def test_temporary_files_go_with_the_run_and_rays_sessions_stay() -> None:
+    environment = ray_environment({}, FOLDER, None)
+
+    assert (environment["TMPDIR"], environment["RAY_TMPDIR"]) == (str(FOLDER), "/tmp")
+
+
+def test_a_place_for_temporary_files_that_the_operator_has_set_is_rays_too() -> None:
+    environment = ray_environment({"TMPDIR": "/scratch"}, FOLDER, None)
+
+    assert (environment["TMPDIR"], environment["RAY_TMPDIR"]) == ("/scratch", "/scratch")
+
+
 def test_haproxys_admin_socket_lies_in_the_private_folder() -> None:
     sockets = [
         value

@@ -110,7 +110,7 @@ def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=_environment(bin_folder),
+                env=_environment(bin_folder) | (_temporary_files_in(folder) if plain else {}),
             )
             port = config["http_options"]["port"]
             service = Service(f"http://127.0.0.1:{port}", "http://127.0.0.1:8265", process, log)
@@ -125,6 +125,11 @@ def _environment(bin_folder: Path) -> dict[str, str]:
     """As in an activated environment, and whoever runs the tests may have switched Ray's token authentication on."""
     given = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     return {**given, "PATH": f"{bin_folder}{os.pathsep}{given['PATH']}", "RAY_DEDUP_LOGS": "0"}
+
+
+def _temporary_files_in(folder: str) -> dict[str, str]:
+    """What the launcher does too: Ray's dashboard leaves a folder behind wherever it ends."""
+    return {"TMPDIR": folder, "RAY_TMPDIR": os.environ.get("TMPDIR", "/tmp")}
 
 
 def wait_until_ready(service: Service) -> None:

@@ -1,0 +1,77 @@
+"""Owns the choice between the native program and the plain modules on CPU. Knows nothing of steps."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from transformers import PreTrainedModel
+
+from engine.config import EngineConfig
+from engine.fused.blueprint import Attention, Decoder
+from engine.fused.compiled import NoNativeLibrary
+from engine.fused.families import NotFusable, read_decoder
+from engine.fused.library import NativeLibrary, load_library
+from engine.fused.program import compile_decoder
+from engine.fused.runner import AllReduce, FusedRunner
+from engine.kv_cache import KVCache
+from engine.process_group import World
+
+_RUN_TOKENS = 16
+_MAX_HEAD_DIM = 256
+_log = logging.getLogger(__name__)
+
+
+def fused_runner(
+    model: PreTrainedModel, cache: KVCache, config: EngineConfig, max_model_len: int, world: World
+) -> FusedRunner | None:
+    """The native program for this shard; None, on every rank alike, where the plain modules have to run.
+
+    It holds copies of the weights in its own order. All ranks must call it.
+    """
+    if config.cpu_kernels == "torch" or world.device.type != "cpu":
+        return None
+    reason, found = "", None
+    try:
+        found = _prepared(model, config, max_model_len, world)
+    except (NotFusable, NoNativeLibrary) as error:
+        reason = str(error)
+    if not all(world.gathered(int(found is not None))):
+        if world.rank == 0:
+            _log.warning("steps run through the plain modules, which is slower: %s", reason or "another rank cannot")
+        return None
+    assert found is not None
+    decoder, library = found
+    max_tokens = max(config.max_num_batched_tokens, config.max_num_seqs)
+    compiled = compile_decoder(decoder, cache, library, max_tokens, world.size)
+    return FusedRunner(compiled, library, cache, decoder.vocab_size, _all_reduce(world))
+
+
+def _prepared(
+    model: PreTrainedModel, config: EngineConfig, max_model_len: int, world: World
+) -> tuple[Decoder, NativeLibrary]:
+    if config.block_size % _RUN_TOKENS:
+        raise NotFusable(f"block_size {config.block_size}; expected a multiple of {_RUN_TOKENS}")
+    library = load_library(getattr(torch, config.dtype))
+    decoder = read_decoder(model, world.rank, max_model_len)
+    for layer in decoder.layers:
+        _check_heads(layer.attention)
+    return decoder, library
+
+
+def _check_heads(attention: Attention) -> None:
+    if attention.head_dim % _RUN_TOKENS or attention.head_dim > _MAX_HEAD_DIM:
+        raise NotFusable(f"heads of {attention.head_dim}; expected a multiple of {_RUN_TOKENS} up to {_MAX_HEAD_DIM}")
+    if attention.num_kv_heads == 0 or attention.num_heads % attention.num_kv_heads:
+        raise NotFusable(f"{attention.num_heads} heads that share {attention.num_kv_heads} key-value heads")
+
+
+def _all_reduce(world: World) -> AllReduce:
+    """DeepSpeed's, which goes through shared memory where all ranks can."""
+
+    def all_reduce(tensor: torch.Tensor) -> object:
+        import deepspeed.comm
+
+        return deepspeed.comm.inference_all_reduce(tensor)
+
+    return all_reduce

@@ -1,0 +1,291 @@
+"""Compiles a blueprint into programs: the steps between two all-reduces, over buffers that are allocated once.
+
+Knows no family. Between two programs whoever runs them sums `reduced` over the ranks; at one rank there is one program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+
+import torch
+
+from engine.fused.blueprint import MLP, Attention, Decoder, Layer, Norm, Projection
+from engine.fused.instructions import LAYER_NORM, WANTED_ROWS, Epilogue, Kind, Op
+from engine.fused.library import NativeLibrary
+from engine.kv_cache import KVCache, LayerCache, zeros
+
+PANEL = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A program, and what has to be summed over the ranks after it: the first rows of it, None after the last."""
+
+    ops: ctypes.Array[Op]
+    reduced: torch.Tensor | None
+    of_wanted_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledDecoder:
+    """stages run in order. logits: [most tokens, padded vocabulary], of the wanted rows after the last one.
+
+    held: what the programs point to.
+    """
+
+    stages: list[Stage]
+    logits: torch.Tensor
+    held: list[torch.Tensor]
+
+
+def compile_decoder(
+    decoder: Decoder, cache: KVCache, library: NativeLibrary, max_tokens: int, num_ranks: int
+) -> CompiledDecoder:
+    """Packs the weights and lays the operations out. max_tokens: of one step."""
+    return _Compiler(decoder, cache, library, max_tokens, num_ranks > 1).compile()
+
+
+def padded(width: int) -> int:
+    """Whole panels, and at least one: AutoTP may leave a rank nothing of a small layer."""
+    return max(1, -(-width // PANEL)) * PANEL
+
+
+@dataclass(slots=True)
+class _Compiler:
+    decoder: Decoder
+    cache: KVCache
+    library: NativeLibrary
+    max_tokens: int
+    is_split: bool
+    stages: list[Stage] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    held: list[torch.Tensor] = field(default_factory=list)
+    shared: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def compile(self) -> CompiledDecoder:
+        decoder, hidden = self.decoder, padded(self.decoder.hidden_size)
+        residual = self._buffer(hidden, torch.float32)
+        partial = self._buffer(hidden, torch.float32)
+        normed = self._buffer(hidden + PANEL, self.library.dtype)  # one panel more: a split head reads past its part
+        logits = self._buffer(padded(decoder.vocab_size), torch.float32)
+        room = _Room(residual, partial, normed)
+        self._embed(residual)
+        for layer, layer_cache in zip(decoder.layers, self.cache.layers, strict=True):
+            self._layer(layer, layer_cache, room)
+        self._norm(decoder.final_norm, residual, normed, flags=WANTED_ROWS)
+        self._head(normed, logits)
+        return CompiledDecoder(self.stages, logits, self.held)
+
+    def _layer(self, layer: Layer, layer_cache: LayerCache, room: _Room) -> None:
+        self._norm(layer.input_norm, room.residual, room.normed)
+        attended = self._attend(layer.attention, layer_cache, room.normed)
+        if layer.mlp_norm is not None:
+            self._contribute(layer.attention.output, attended, layer.attention_output_norm, room)
+            self._norm(layer.mlp_norm, room.residual, room.normed)
+            self._contribute(layer.mlp.down, self._activated(layer.mlp, room.normed), layer.mlp_output_norm, room)
+        else:
+            activated = self._activated(layer.mlp, room.normed)
+            self._contribute_both(layer, attended, activated, room)
+
+    def _contribute(self, projection: Projection, source: torch.Tensor, norm: Norm | None, room: _Room) -> None:
+        """Adds the projection of `source`, of all ranks and normed where the model does that, to the residual."""
+        if not self.is_split and norm is None:
+            self._linear(projection, source, room.residual, Epilogue.ACCUMULATE)
+            return
+        self._linear(projection, source, room.partial, Epilogue.STORE)
+        self._sum_over_ranks(room.partial)
+        self._add(norm, room)
+
+    def _contribute_both(self, layer: Layer, attended: torch.Tensor, activated: torch.Tensor, room: _Room) -> None:
+        """The attention's and the MLP's part at once: one sum over the ranks instead of two."""
+        target = room.partial if self.is_split else room.residual
+        first = Epilogue.STORE if self.is_split else Epilogue.ACCUMULATE
+        self._linear(layer.attention.output, attended, target, first)
+        self._linear(layer.mlp.down, activated, target, Epilogue.ACCUMULATE)
+        if self.is_split:
+            self._sum_over_ranks(room.partial)
+            self._add(None, room)
+
+    def _sum_over_ranks(self, partial: torch.Tensor, *, of_wanted_rows: bool = False) -> None:
+        if self.is_split:
+            self._end_stage(partial, of_wanted_rows)
+
+    def _end_stage(self, reduced: torch.Tensor | None, of_wanted_rows: bool) -> None:
+        self.stages.append(Stage((Op * len(self.ops))(*self.ops), reduced, of_wanted_rows))
+        self.ops = []
+
+    def _head(self, normed: torch.Tensor, logits: torch.Tensor) -> None:
+        decoder = self.decoder
+        is_split = decoder.head.weight.shape[1] < decoder.hidden_size
+        softcap = decoder.logits_softcap or 0.0
+        source = normed[:, decoder.head_offset :]
+        own_cap = 0.0 if is_split else softcap  # not linear: of a split head it has to wait for the sum
+        self._linear(decoder.head, source, logits, Epilogue.STORE, flags=WANTED_ROWS, softcap=own_cap)
+        self._end_stage(logits if is_split else None, of_wanted_rows=True)
+        if is_split and softcap:
+            width = logits.shape[1]
+            self.ops.append(Op(kind=Kind.CAP, flags=WANTED_ROWS, width=width, softcap=softcap, **_target(logits)))
+            self._end_stage(None, of_wanted_rows=True)
+
+    def _embed(self, residual: torch.Tensor) -> None:
+        table = self._hold(self.decoder.embedding.to(self.library.dtype).contiguous())
+        self.ops.append(
+            Op(
+                kind=Kind.EMBED,
+                weight=table.data_ptr(),
+                width=self.decoder.hidden_size,
+                scale=self.decoder.embedding_scale,
+                **_target(residual),
+            )
+        )
+
+    def _norm(self, norm: Norm, source: torch.Tensor, target: torch.Tensor, flags: int = 0) -> None:
+        self.ops.append(Op(kind=Kind.NORM, **self._norm_fields(norm, flags), **_source(source), **_target(target)))
+
+    def _add(self, norm: Norm | None, room: _Room) -> None:
+        ends = {**_source(room.partial), **_target(room.residual)}
+        if norm is None:
+            self.ops.append(Op(kind=Kind.ADD, width=self.decoder.hidden_size, scale=1.0, **ends))
+        else:
+            self.ops.append(Op(kind=Kind.NORM_ADD, **self._norm_fields(norm), **ends))
+
+    def _norm_fields(self, norm: Norm, flags: int = 0) -> dict[str, float | int | None]:
+        return {
+            "flags": flags | (LAYER_NORM if norm.layer_norm else 0),
+            "weight": self._floats(norm.weight),
+            "bias": self._floats(norm.bias),
+            "epsilon": norm.epsilon,
+            "width": self.decoder.hidden_size,
+        }
+
+    def _attend(self, attention: Attention, layer_cache: LayerCache, normed: torch.Tensor) -> torch.Tensor:
+        """[most tokens, heads * head_dim], of this rank's heads."""
+        width = (attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim
+        projected = self._shared_buffer("projected", padded(width), torch.float32)
+        queries = self._shared_buffer("queries", attention.num_heads * attention.head_dim, self.library.dtype)
+        attended = self._shared_buffer("attended", padded(attention.num_heads * attention.head_dim), self.library.dtype)
+        self._linear(_joined(attention), normed, projected, Epilogue.STORE)
+        heads = {
+            "num_heads": attention.num_heads,
+            "num_kv_heads": attention.num_kv_heads,
+            "head_dim": attention.head_dim,
+            "keys": layer_cache.keys.data_ptr(),
+            "values": layer_cache.values.data_ptr(),
+        }
+        query_norm, key_norm = attention.query_norm, attention.key_norm
+        self.ops.append(
+            Op(
+                kind=Kind.ROTATE_WRITE,
+                second=queries.data_ptr(),
+                weight2=self._floats(query_norm.weight) if query_norm else None,
+                bias2=self._floats(key_norm.weight) if key_norm else None,
+                epsilon=query_norm.epsilon if query_norm else 0.0,
+                cosines=self._floats(attention.rotary.cosines),
+                sines=self._floats(attention.rotary.sines),
+                rotary_dim=attention.rotary.dim,
+                interleaved=attention.rotary.interleaved,
+                **_source(projected),
+                **heads,
+            )
+        )
+        self.ops.append(
+            Op(
+                kind=Kind.ATTEND,
+                scale=attention.scaling,
+                softcap=attention.softcap or 0.0,
+                window=attention.window or 0,
+                **_source(queries),
+                **_target(attended),
+                **heads,
+            )
+        )
+        return attended
+
+    def _activated(self, mlp: MLP, normed: torch.Tensor) -> torch.Tensor:
+        """[most tokens, intermediate size], of this rank's part."""
+        width = padded(mlp.up.weight.shape[0])
+        activated = self._shared_buffer("activated", width, self.library.dtype)
+        projection, epilogue = (mlp.up, Epilogue.ACTIVATE) if mlp.gate is None else (_gated(mlp), Epilogue.GATE)
+        self._linear(projection, normed, activated, epilogue, activation=mlp.activation)
+        return activated
+
+    def _linear(
+        self, projection: Projection, source: torch.Tensor, target: torch.Tensor, epilogue: Epilogue, **fields: float
+    ) -> None:
+        outputs, inputs = projection.weight.shape
+        n, k = padded(outputs), padded(inputs)
+        weight = self._hold(self.library.pack(projection.weight, n, k))
+        bias = None if projection.bias is None else torch.nn.functional.pad(projection.bias.float(), (0, n - outputs))
+        self.ops.append(
+            Op(
+                kind=Kind.LINEAR,
+                epilogue=epilogue,
+                weight=weight.data_ptr(),
+                bias=self._floats(bias),
+                n=n,
+                k=k,
+                scale=1.0,
+                **fields,
+                **_source(source),
+                **_target(target),
+            )
+        )
+
+    def _floats(self, values: torch.Tensor | None) -> int | None:
+        return None if values is None else self._hold(values.float().contiguous()).data_ptr()
+
+    def _hold(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.held.append(tensor)
+        return tensor
+
+    def _buffer(self, width: int, dtype: torch.dtype) -> torch.Tensor:
+        return self._hold(zeros((self.max_tokens, width), dtype, torch.device("cpu")))
+
+    def _shared_buffer(self, name: str, width: int, dtype: torch.dtype) -> torch.Tensor:
+        """One buffer for all layers."""
+        if name not in self.shared:
+            self.shared[name] = self._buffer(width, dtype)
+        return self.shared[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """residual, partial: float32, [most tokens, padded hidden size]. normed: what the projections read."""
+
+    residual: torch.Tensor
+    partial: torch.Tensor
+    normed: torch.Tensor
+
+
+def _joined(attention: Attention) -> Projection:
+    """Queries, keys and values as one projection."""
+    parts = (attention.query, attention.key, attention.value)
+    weight = torch.cat([part.weight for part in parts])
+    if all(part.bias is None for part in parts):
+        return Projection(weight)
+    biases = [part.weight.new_zeros(part.weight.shape[0]) if part.bias is None else part.bias for part in parts]
+    return Projection(weight, torch.cat(biases))
+
+
+def _gated(mlp: MLP) -> Projection:
+    """Gate and up as one projection: a panel of the gate, then the same outputs of up."""
+    assert mlp.gate is not None
+    weight = _alternating(mlp.gate.weight, mlp.up.weight)
+    if mlp.gate.bias is None or mlp.up.bias is None:
+        return Projection(weight)
+    return Projection(weight, _alternating(mlp.gate.bias, mlp.up.bias))
+
+
+def _alternating(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    missing = padded(len(first)) - len(first)
+    panels = [torch.cat([part, part.new_zeros(missing, *part.shape[1:])]).split(PANEL) for part in (first, second)]
+    return torch.cat([panel for pair in zip(*panels, strict=True) for panel in pair])
+
+
+def _source(tensor: torch.Tensor) -> dict[str, int]:
+    return {"source": tensor.data_ptr(), "source_stride": tensor.stride(0)}
+
+
+def _target(tensor: torch.Tensor) -> dict[str, int]:
+    return {"target": tensor.data_ptr(), "target_stride": tensor.stride(0)}

@@ -1,0 +1,50 @@
+"""Runs one step on this rank through the native program. Knows nothing of requests, sampling or other ranks' timing.
+
+A row's logits do not depend on what else is in the batch, nor on how its prompt was cut into chunks: every sum is taken
+in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from engine.fused.library import NativeLibrary
+from engine.fused.program import CompiledDecoder, Stage
+from engine.fused.step_arrays import native_step
+from engine.kv_cache import KVCache
+from engine.step import Step
+
+#: Sums a tensor over all ranks, in place.
+AllReduce = Callable[[torch.Tensor], object]
+
+
+class FusedRunner:
+    """A rank's shard as a native program, and its KV cache. Every rank must run every step."""
+
+    def __init__(
+        self, compiled: CompiledDecoder, library: NativeLibrary, cache: KVCache, vocab_size: int, all_reduce: AllReduce
+    ) -> None:
+        self.cache = cache
+        self._compiled = compiled
+        self._library = library
+        self._vocab_size = vocab_size
+        self._all_reduce = all_reduce
+
+    def run(self, step: Step) -> torch.Tensor:
+        """Writes the step into the cache; returns [len(step.rows), vocab] logits in float32, the same on all ranks.
+
+        They are valid until the next step.
+        """
+        native = native_step(step, self.cache.block_size)
+        for stage in self._compiled.stages:
+            self._library.run(stage.ops, native.structure)
+            if stage.reduced is not None:
+                self._sum(stage, step, stage.reduced)
+        return self._compiled.logits[: len(step.rows), : self._vocab_size]
+
+    def _sum(self, stage: Stage, step: Step, reduced: torch.Tensor) -> None:
+        num_rows = len(step.rows) if stage.of_wanted_rows else len(step.token_ids)
+        if num_rows:
+            self._all_reduce(reduced[:num_rows])

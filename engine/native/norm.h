@@ -1,0 +1,117 @@
+// Owns the operations that work row by row: embedding, norms, sums, the largest logit. Knows no matrices.
+#pragma once
+
+#include <cmath>
+
+#include "program.h"
+#include "vectors.h"
+
+namespace fastserve {
+
+inline int num_rows_of(const Op& op, const Step& step) {
+    return op.flags & kWantedRows ? step.num_rows : step.num_tokens;
+}
+
+template <class T>
+void embed(const Op& op, const Step& step) {
+    const auto* table = static_cast<const typename T::Element*>(op.weight);
+#pragma omp for schedule(static)
+    for (int row = 0; row < step.num_tokens; ++row) {
+        const auto* from = table + size_t(step.token_ids[row]) * op.width;
+        float* to = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
+        for (int i = 0; i < op.width; ++i) to[i] = T::to_float(from[i]) * op.scale;
+    }
+}
+
+// Sums of 16 lanes, always in the same order.
+inline float sum_of(const float* x, int width, float mean, bool squared) {
+    __m512 total = _mm512_setzero_ps();
+    const __m512 centre = _mm512_set1_ps(mean);
+    for (int i = 0; i < width; i += kLanes) {
+        const __mmask16 inside = width - i >= kLanes ? 0xffff : __mmask16((1u << (width - i)) - 1);
+        const __m512 value = _mm512_maskz_sub_ps(inside, _mm512_maskz_loadu_ps(inside, x + i), centre);
+        total = squared ? _mm512_fmadd_ps(value, value, total) : _mm512_add_ps(total, value);
+    }
+    return _mm512_reduce_add_ps(total);
+}
+
+struct Normed {
+    float mean, factor;
+};
+
+inline Normed norm_of(const float* x, int width, bool layer_norm, float epsilon) {
+    const float mean = layer_norm ? sum_of(x, width, 0.0f, false) / float(width) : 0.0f;
+    return {mean, 1.0f / std::sqrt(sum_of(x, width, mean, true) / float(width) + epsilon)};
+}
+
+inline float normed(const Normed& norm, const float* x, const float* weight, const float* bias, int i) {
+    const float value = (x[i] - norm.mean) * norm.factor * (weight == nullptr ? 1.0f : weight[i]);
+    return bias == nullptr ? value : value + bias[i];
+}
+
+template <class T>
+void norm(const Op& op, const Step& step) {
+    const int num_rows = num_rows_of(op, step);
+#pragma omp for schedule(static)
+    for (int row = 0; row < num_rows; ++row) {
+        const int from = op.flags & kWantedRows ? step.rows[row] : row;
+        const float* x = static_cast<const float*>(op.source) + size_t(from) * op.source_stride;
+        auto* out = static_cast<typename T::Element*>(op.target) + size_t(row) * op.target_stride;
+        const Normed found = norm_of(x, op.width, op.flags & kLayerNorm, op.epsilon);
+        const auto* weight = static_cast<const float*>(op.weight);
+        for (int i = 0; i < op.width; ++i) out[i] = T::from_float(normed(found, x, weight, op.bias, i));
+    }
+}
+
+inline void norm_add(const Op& op, const Step& step) {
+#pragma omp for schedule(static)
+    for (int row = 0; row < step.num_tokens; ++row) {
+        const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
+        float* out = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
+        const Normed found = norm_of(x, op.width, op.flags & kLayerNorm, op.epsilon);
+        const auto* weight = static_cast<const float*>(op.weight);
+        for (int i = 0; i < op.width; ++i) out[i] += normed(found, x, weight, op.bias, i);
+    }
+}
+
+inline void add(const Op& op, const Step& step) {
+#pragma omp for schedule(static)
+    for (int row = 0; row < step.num_tokens; ++row) {
+        const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
+        float* out = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
+        for (int i = 0; i < op.width; ++i) out[i] += op.scale * x[i];
+    }
+}
+
+// Rows are padded to whole vectors.
+inline void cap(const Op& op, const Step& step) {
+    const int num_rows = num_rows_of(op, step);
+#pragma omp for schedule(static)
+    for (int row = 0; row < num_rows; ++row) {
+        float* x = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
+        for (int i = 0; i < op.width; i += kLanes) _mm512_storeu_ps(x + i, capped(_mm512_loadu_ps(x + i), op.softcap));
+    }
+}
+
+// A NaN anywhere in a row is its maximum, as torch has it, so that a broken row is found.
+inline void greedy(const Op& op, const Step& step) {
+#pragma omp for schedule(static)
+    for (int row = 0; row < step.num_rows; ++row) {
+        const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
+        __m512 best = _mm512_set1_ps(-INFINITY);
+        __mmask16 unordered = 0;
+        for (int i = 0; i < op.width; i += kLanes) {
+            const __mmask16 inside = op.width - i >= kLanes ? 0xffff : __mmask16((1u << (op.width - i)) - 1);
+            const __m512 value = _mm512_mask_loadu_ps(best, inside, x + i);
+            unordered |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+            best = _mm512_max_ps(best, value);
+        }
+        const float top = unordered ? NAN : _mm512_reduce_max_ps(best);
+        int index = 0;
+        while (index < op.width - 1 && !(x[index] == top)) ++index;
+        static_cast<int32_t*>(op.target)[row] = index;
+        static_cast<float*>(op.second)[row] = top;
+    }
+}
+
+}  // namespace fastserve

@@ -1,0 +1,61 @@
+// Runs programs: the whole of a step, or the part between two all-reduces, in one parallel region. The C interface.
+
+#include "program.h"
+
+#include "attention.h"
+#include "linear.h"
+#include "norm.h"
+
+namespace fastserve {
+namespace {
+
+template <class T>
+void run_op(const Op& op, const Step& step, const std::vector<QueryTile>& tiles) {
+    switch (op.kind) {
+        case kEmbed: return embed<T>(op, step);
+        case kNorm: return norm<T>(op, step);
+        case kLinear: return linear<T>(op, num_rows_of(op, step));
+        case kRotateWrite: return rotate_write<T>(op, step);
+        case kAttend: return attend<T>(op, step, tiles);
+        case kNormAdd: return norm_add(op, step);
+        case kAdd: return add(op, step);
+        case kGreedy: return greedy(op, step);
+        case kCap: return cap(op, step);
+    }
+}
+
+// The heads of all layers of a rank are alike, so that one division into tiles serves them all.
+std::vector<QueryTile> tiles_of(const Op* ops, int num_ops, const Step& step) {
+    const Op* found = std::find_if(ops, ops + num_ops, [](const Op& op) { return op.kind == kAttend; });
+    return found == ops + num_ops ? std::vector<QueryTile>() : query_tiles(*found, step);
+}
+
+template <class T>
+void run(const Op* ops, int num_ops, const Step& step) {
+    const std::vector<QueryTile> tiles = tiles_of(ops, num_ops, step);
+#pragma omp parallel
+    for (int i = 0; i < num_ops; ++i) run_op<T>(ops[i], step, tiles);
+}
+
+}  // namespace
+}  // namespace fastserve
+
+using namespace fastserve;
+
+extern "C" {
+
+int fastserve_op_bytes() { return sizeof(Op); }
+int fastserve_step_bytes() { return sizeof(Step); }
+
+void fastserve_pack_float32(const void* weight, int n, int k, int padded_k, void* packed) {
+    pack<Float32>(static_cast<const float*>(weight), n, k, padded_k, static_cast<float*>(packed));
+}
+void fastserve_run_float32(const Op* ops, int num_ops, const Step* step) { run<Float32>(ops, num_ops, *step); }
+
+#ifdef __AVX512BF16__
+void fastserve_pack_bfloat16(const void* weight, int n, int k, int padded_k, void* packed) {
+    pack<BFloat16>(static_cast<const uint16_t*>(weight), n, k, padded_k, static_cast<uint16_t*>(packed));
+}
+void fastserve_run_bfloat16(const Op* ops, int num_ops, const Step* step) { run<BFloat16>(ops, num_ops, *step); }
+#endif
+}
