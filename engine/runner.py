@@ -17,6 +17,7 @@ from engine.memory import available_blocks, num_blocks
 from engine.paged_batch import PagedBatch
 from engine.process_group import World
 from engine.step import Step
+from engine.token_search import TORCH_SEARCH, TokenSearch
 from engine.varlen_attention import attention_step, warn_if_gathering
 
 
@@ -25,6 +26,7 @@ class ModelRunner:
 
     def __init__(self, model: PreTrainedModel, cache: KVCache, device: torch.device) -> None:
         self.cache = cache
+        self.search: TokenSearch = TORCH_SEARCH
         self._model = model
         self._device = device
         self._dtype = next(model.parameters()).dtype

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from engine.counter_hash import uniform
 from engine.protocol import Sampled, SamplingParams, TokenLogprob
-from engine.token_choice import adjust, filter_rows, is_adjusted, scale, select_rows
+from engine.token_choice import adjust, filter_rows, is_adjusted, is_filtered, scale, select_rows
+from engine.token_search import TORCH_SEARCH, TokenSearch, invert
 
-SEARCH_BLOCK = 64
 # Below this the best token has all the chance that float32 can tell; much further down the division gives 0 / 0.
 MIN_TEMPERATURE = 1e-5
 # What can turn sound logits into none: each of them, far out of its usual range.
@@ -38,20 +37,21 @@ class SampleRow:
         return len(self.history) - self.num_prompt_tokens
 
 
-def sample(logits: Tensor, rows: list[SampleRow]) -> list[Sampled]:
+def sample(logits: Tensor, rows: list[SampleRow], search: TokenSearch = TORCH_SEARCH) -> list[Sampled]:
     """Choose one token for each row of `logits` ([n, vocab], float32; not changed).
 
     A row without a finite best logit (NaN, +inf, or nothing left to choose from), from the model or after its own
     settings, gets an error; the others are served.
     """
     adjusted = _adjusted(logits, rows)
-    best, best_ids = adjusted.max(dim=-1)
-    sound: list[bool] = torch.isfinite(best).tolist()
-    chosen: list[int | None] = [token_id if sound[i] else None for i, token_id in enumerate(best_ids.tolist())]
-    drawn = [i for i, row in enumerate(rows) if sound[i] and row.sampling.temperature >= MIN_TEMPERATURE]
-    if drawn:
-        for i, token_id in zip(drawn, _draw(select_rows(adjusted, drawn), [rows[i] for i in drawn]), strict=True):
-            chosen[i] = token_id
+    best = search.best(adjusted)
+    chosen = [token_id if math.isfinite(value) else None for value, token_id in best]
+    drawn = [i for i, row in enumerate(rows) if chosen[i] is not None and row.sampling.temperature >= MIN_TEMPERATURE]
+    for filtered in (False, True):
+        indices = [i for i in drawn if is_filtered(rows[i].sampling, logits.shape[-1]) is filtered]
+        if indices:
+            for i, token_id in zip(indices, _drawn(adjusted, rows, indices, search), strict=True):
+                chosen[i] = token_id
     logprobs = _chosen_logprobs(logits, rows, chosen)
     return [
         _unsound(row, logits[i]) if chosen[i] is None else Sampled(row.seq_id, chosen[i], logprob=logprobs.get(i))
@@ -75,40 +75,14 @@ def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
     return adjusted
 
 
-def _draw(logits: Tensor, rows: list[SampleRow]) -> list[int | None]:
-    """Inverse transform sampling, in vocabulary order, from the filtered softmax of each row.
-
-    None where a row's settings left no weights to draw from: all 0, or not numbers."""
-    params = [row.sampling for row in rows]
-    weights = filter_rows(scale(logits, params), params).exp_()
-    uniforms = [uniform(row.sampling.seed, len(row.history)) for row in rows]
-    return _invert(weights, torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(1))
-
-
-def _invert(weights: Tensor, uniforms: Tensor) -> list[int | None]:
-    """The token at which the running sum of each row's weights passes its share, [n, 1], of the total; None where that
-    total is 0 or no number.
-
-    Sums of blocks first, then inside one block: a fifth of the time of one running sum over the vocabulary.
-    Running sums are float64, so that rare tokens keep their chance. A token of weight 0 is never returned.
-    """
-    blocks = pad(weights, (0, -weights.shape[-1] % SEARCH_BLOCK)).unflatten(-1, (-1, SEARCH_BLOCK))
-    block_mass = blocks.sum(-1).double()
-    running = block_mass.cumsum(-1)
-    target = uniforms * running[:, -1:]
-    index = _first_above(running, target)
-    before = running.gather(1, index) - block_mass.gather(1, index)
-    inner = blocks.take_along_dim(index.unsqueeze(-1), dim=1).squeeze(1).double().cumsum(-1)
-    found: list[int] = (index * SEARCH_BLOCK + _first_above(inner, target - before)).squeeze(1).tolist()
-    totals: list[float] = running[:, -1].tolist()
-    return [token_id if 0.0 < total < math.inf else None for token_id, total in zip(found, totals, strict=True)]
-
-
-def _first_above(running: Tensor, target: Tensor) -> Tensor:
-    """Where each row of running sums first exceeds its target; neither rounding nor NaN may push it out of the row."""
-    last = running[:, -1:].contiguous()
-    inside = torch.minimum(target.clamp(min=0.0), torch.nextafter(last, torch.zeros_like(last)))
-    return torch.searchsorted(running, inside, right=True).clamp(max=running.shape[-1] - 1)
+def _drawn(adjusted: Tensor, rows: list[SampleRow], indices: list[int], search: TokenSearch) -> list[int | None]:
+    """One token for each of these rows, from its softmax at its temperature."""
+    params = [rows[i].sampling for i in indices]
+    uniforms = [uniform(rows[i].sampling.seed, len(rows[i].history)) for i in indices]
+    logits = select_rows(adjusted, indices)
+    if any(is_filtered(sampling, logits.shape[-1]) for sampling in params):
+        return invert(filter_rows(scale(logits, params), params).exp_(), uniforms)
+    return search.draw(logits, [sampling.temperature for sampling in params], uniforms)
 
 
 def _chosen_logprobs(logits: Tensor, rows: list[SampleRow], chosen: list[int | None]) -> dict[int, TokenLogprob]:

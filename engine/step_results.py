@@ -7,12 +7,14 @@ import torch
 from engine.protocol import Sampled, TokenLogprob
 from engine.sampler import SampleRow, prompt_logprobs, sample
 from engine.step import Scheduled
+from engine.token_choice import select_rows
+from engine.token_search import TORCH_SEARCH, TokenSearch
 
 
-def sample_all(logits: torch.Tensor, scheduled: list[Scheduled]) -> list[Sampled]:
+def sample_all(logits: torch.Tensor, scheduled: list[Scheduled], search: TokenSearch = TORCH_SEARCH) -> list[Sampled]:
     """One `Sampled` for each chunk that samples or reports its prompt, in order."""
-    sampling = [place for place in scheduled if place.chunk.samples]
-    chosen = _choose(logits, sampling)
+    sampling = sorted((place for place in scheduled if place.chunk.samples), key=lambda place: place.first_row)
+    chosen = _choose(logits, sampling, search)
     return [
         Sampled(
             seq_id=place.chunk.seq_id,
@@ -26,15 +28,16 @@ def sample_all(logits: torch.Tensor, scheduled: list[Scheduled]) -> list[Sampled
     ]
 
 
-def _choose(logits: torch.Tensor, places: list[Scheduled]) -> dict[str, Sampled]:
+def _choose(logits: torch.Tensor, places: list[Scheduled], search: TokenSearch) -> dict[str, Sampled]:
     if not places:
         return {}
     rows = [
         SampleRow(place.chunk.seq_id, place.chunk.sampling, place.chunk.history, place.chunk.num_prompt_tokens)
         for place in places
     ]
-    indices = torch.tensor([place.first_row + place.num_prompt_rows for place in places], device=logits.device)
-    return {found.seq_id: found for found in sample(logits.index_select(0, indices), rows)}
+    indices = [place.first_row + place.num_prompt_rows for place in places]  # ascending: all of them are all rows
+    chosen_rows = select_rows(logits, indices)
+    return {found.seq_id: found for found in sample(chosen_rows, rows, search)}
 
 
 def _of_prompt(logits: torch.Tensor, place: Scheduled) -> list[TokenLogprob] | None:

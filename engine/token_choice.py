@@ -28,6 +28,11 @@ def is_adjusted(sampling: SamplingParams, num_output_tokens: int) -> bool:
     )
 
 
+def is_filtered(sampling: SamplingParams, vocab_size: int) -> bool:
+    """Whether `filter_rows` would exclude anything."""
+    return sampling.min_p > 0.0 or 0 < sampling.top_k < vocab_size or sampling.top_p < 1.0
+
+
 def adjust(row: Tensor, sampling: SamplingParams, history: list[int], num_prompt_tokens: int) -> None:
     """Apply bias, penalties and `min_tokens` to one row of logits, [vocab], in place.
 

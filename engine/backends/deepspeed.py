@@ -61,7 +61,8 @@ class DeepSpeedEngine:
             return []
         arrangement = arrange(chunks, self._loaded.capacity.block_size)
         self._loaded.channel.send(arrangement.step)
-        return sample_all(self._loaded.runner.run(arrangement.step), arrangement.scheduled)
+        runner = self._loaded.runner
+        return sample_all(runner.run(arrangement.step), arrangement.scheduled, runner.search)
 
     def close(self) -> None:
         """Lets the other ranks go and leaves the group."""

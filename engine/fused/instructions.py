@@ -18,8 +18,7 @@ class Kind(IntEnum):
     ATTEND = 4
     NORM_ADD = 5
     ADD = 6
-    GREEDY = 7
-    CAP = 8
+    CAP = 7
 
 
 class Epilogue(IntEnum):

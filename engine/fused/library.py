@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
+import numpy as np
 import torch
 
 from engine.fused.compiled import NoNativeLibrary, check_processor, compiled_library
@@ -22,6 +23,10 @@ class NativeLibrary:
         self._pack.argtypes, self._pack.restype = [pointer, number, number, number, pointer], None
         self._run = getattr(library, f"fastserve_run_{name}")
         self._run.argtypes, self._run.restype = [pointer, number, pointer], None
+        self._best, self._draw = library.fastserve_best, library.fastserve_draw
+        self._best.argtypes, self._best.restype = [pointer, ctypes.c_long, number, number, pointer, pointer], None
+        self._draw.argtypes = [pointer, ctypes.c_long, number, number, pointer, pointer, pointer]
+        self._draw.restype = None
 
     def pack(self, weight: torch.Tensor, padded_outputs: int, padded_inputs: int) -> torch.Tensor:
         """The packed form of [outputs, inputs], padded with zeros; see `native/linear.h`."""
@@ -30,9 +35,28 @@ class NativeLibrary:
         self._pack(weight.data_ptr(), *weight.shape, padded_inputs, packed.data_ptr())
         return packed
 
+    def best(self, logits: torch.Tensor) -> list[tuple[float, int]]:
+        """See `TokenSearch`."""
+        ids, values = np.empty(len(logits), np.int32), np.empty(len(logits), np.float32)
+        self._best(*_rows(logits), ids.ctypes.data, values.ctypes.data)
+        return list(zip(values.tolist(), ids.tolist(), strict=True))
+
+    def draw(self, logits: torch.Tensor, temperatures: list[float], uniforms: list[float]) -> list[int | None]:
+        """See `TokenSearch`."""
+        scales, shares = np.array(temperatures, np.float32), np.array(uniforms, np.float64)
+        ids = np.empty(len(logits), np.int32)
+        self._draw(*_rows(logits), scales.ctypes.data, shares.ctypes.data, ids.ctypes.data)
+        return [token_id if token_id >= 0 else None for token_id in ids.tolist()]
+
     def run(self, ops: ctypes.Array[Op], step: StepArrays) -> None:
         """Runs a program. Whoever calls holds no lock of Python's meanwhile."""
         self._run(ops, len(ops), ctypes.byref(step))
+
+
+def _rows(logits: torch.Tensor) -> tuple[int, int, int, int]:
+    """Where rows of float32 lie: the first, elements from one to the next, their width, their number."""
+    assert logits.dtype == torch.float32 and logits.stride(1) == 1, "rows of float32, each in one piece"
+    return logits.data_ptr(), logits.stride(0), logits.shape[1], logits.shape[0]
 
 
 def load_library(dtype: torch.dtype) -> NativeLibrary:

@@ -15,6 +15,7 @@ from engine.fused.program import CompiledDecoder, Stage
 from engine.fused.step_arrays import native_step
 from engine.kv_cache import KVCache
 from engine.step import Step
+from engine.token_search import TokenSearch
 
 #: Sums a tensor over all ranks, in place.
 AllReduce = Callable[[torch.Tensor], object]
@@ -27,6 +28,7 @@ class FusedRunner:
         self, compiled: CompiledDecoder, library: NativeLibrary, cache: KVCache, vocab_size: int, all_reduce: AllReduce
     ) -> None:
         self.cache = cache
+        self.search: TokenSearch = library
         self._compiled = compiled
         self._library = library
         self._vocab_size = vocab_size

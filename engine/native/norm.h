@@ -1,4 +1,4 @@
-// Owns the operations that work row by row: embedding, norms, sums, the largest logit. Knows no matrices.
+// Owns the operations that work row by row: embedding, norms, sums, caps. Knows no matrices.
 #pragma once
 
 #include <cmath>
@@ -90,27 +90,6 @@ inline void cap(const Op& op, const Step& step) {
     for (int row = 0; row < num_rows; ++row) {
         float* x = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
         for (int i = 0; i < op.width; i += kLanes) _mm512_storeu_ps(x + i, capped(_mm512_loadu_ps(x + i), op.softcap));
-    }
-}
-
-// A NaN anywhere in a row is its maximum, as torch has it, so that a broken row is found.
-inline void greedy(const Op& op, const Step& step) {
-#pragma omp for schedule(static)
-    for (int row = 0; row < step.num_rows; ++row) {
-        const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
-        __m512 best = _mm512_set1_ps(-INFINITY);
-        __mmask16 unordered = 0;
-        for (int i = 0; i < op.width; i += kLanes) {
-            const __mmask16 inside = op.width - i >= kLanes ? 0xffff : __mmask16((1u << (op.width - i)) - 1);
-            const __m512 value = _mm512_mask_loadu_ps(best, inside, x + i);
-            unordered |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-            best = _mm512_max_ps(best, value);
-        }
-        const float top = unordered ? NAN : _mm512_reduce_max_ps(best);
-        int index = 0;
-        while (index < op.width - 1 && !(x[index] == top)) ++index;
-        static_cast<int32_t*>(op.target)[row] = index;
-        static_cast<float*>(op.second)[row] = top;
     }
 }
 

@@ -3,6 +3,7 @@
 #include "program.h"
 
 #include "attention.h"
+#include "choice.h"
 #include "linear.h"
 #include "norm.h"
 
@@ -19,7 +20,6 @@ void run_op(const Op& op, const Step& step, const std::vector<QueryTile>& tiles)
         case kAttend: return attend<T>(op, step, tiles);
         case kNormAdd: return norm_add(op, step);
         case kAdd: return add(op, step);
-        case kGreedy: return greedy(op, step);
         case kCap: return cap(op, step);
     }
 }
@@ -46,6 +46,18 @@ extern "C" {
 
 int fastserve_op_bytes() { return sizeof(Op); }
 int fastserve_step_bytes() { return sizeof(Step); }
+
+void fastserve_best(const float* logits, long stride, int width, int num_rows, int32_t* ids, float* best) {
+#pragma omp parallel for schedule(static)
+    for (int row = 0; row < num_rows; ++row) best[row] = best_of(logits + row * stride, width, ids + row);
+}
+
+void fastserve_draw(const float* logits, long stride, int width, int num_rows, const float* temperatures,
+                    const double* uniforms, int32_t* ids) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int row = 0; row < num_rows; ++row)
+        ids[row] = draw_from(logits + row * stride, width, temperatures[row], uniforms[row]);
+}
 
 void fastserve_pack_float32(const void* weight, int n, int k, int padded_k, void* packed) {
     pack<Float32>(static_cast<const float*>(weight), n, k, padded_k, static_cast<float*>(packed));

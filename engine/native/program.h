@@ -15,8 +15,7 @@ enum OpKind : int32_t {
     kAttend = 4,      // target(T)[tokens, heads * dim] = attention of source(T) over the cache
     kNormAdd = 5,     // target(float) += norm(source(float))
     kAdd = 6,         // target(float) += source(float)
-    kGreedy = 7,      // target(int32)[rows] = the first index of each row's maximum; second(float)[rows] = that maximum
-    kCap = 8,         // target(float)[rows] = softcap * tanh(target / softcap)
+    kCap = 7,         // target(float)[rows] = softcap * tanh(target / softcap)
 };
 
 enum OpFlags : int32_t {
@@ -37,7 +36,7 @@ struct Op {
     int32_t kind, flags, epilogue, activation;
     const void* source;
     void* target;
-    void* second;         // kRotateWrite: queries out; kGreedy: maxima
+    void* second;         // kRotateWrite: queries out
     const void* weight;   // packed for kLinear, the table for kEmbed, float for norms
     const float* bias;
     const float* weight2; // kRotateWrite: query norm

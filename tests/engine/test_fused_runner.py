@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.fused.compiled import NoNativeLibrary
-from engine.fused.library import load_library
 from engine.step import arrange
 from tests.engine.chunks import make_chunk
+from tests.engine.native import needs_native
 from tests.engine.playing import (
     BLOCK_SIZE,
     assert_played_like,
@@ -28,15 +27,7 @@ LENGTHS = [1, 9, 16, 33, 70, 200, 12]
 DTYPES = [torch.float32, torch.bfloat16]
 
 
-def why_not() -> str:
-    try:
-        load_library(torch.bfloat16)
-    except NoNativeLibrary as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no native program here: {why_not()}")
+pytestmark = needs_native
 
 
 @pytest.mark.parametrize("family", FAMILIES)

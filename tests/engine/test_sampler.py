@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.counter_hash import uniform
 from engine.protocol import Sampled, SamplingParams
-from engine.sampler import MIN_TEMPERATURE, SampleRow, _invert, prompt_logprobs, sample
+from engine.sampler import MIN_TEMPERATURE, SampleRow, prompt_logprobs, sample
 from engine.token_choice import filter_rows, scale
 
 VOCAB = 97  # not a multiple of the search block
@@ -113,11 +113,6 @@ def test_a_nucleus_wider_than_the_first_candidates_is_found() -> None:
 
 def test_a_nucleus_of_nothing_is_the_best_token() -> None:
     assert choose([1.0, 3.0, 2.0], top_p=0.0) == 1
-
-
-def test_a_number_that_rounds_up_to_one_draws_the_last_token_with_a_chance() -> None:
-    weights = torch.tensor([[0.0, 0.3, 0.4, 0.0, 0.0]])
-    assert _invert(weights, torch.ones(1, 1, dtype=torch.float64)) == [2]
 
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-50, 5e-324])  # the last two are 0 in float32
