@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from engine.architectures import UnsupportedModel, context_length
 from engine.attention import AttentionStep, ShapeProbe
 from engine.config import EngineConfig
-from engine.fused.build import fused_runner
+from engine.fused.build import CacheSize, fused_runner
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
 from engine.memory import available_blocks, num_blocks
@@ -72,8 +72,9 @@ def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> 
     available = min(world.gathered(available_blocks(config, block_bytes, world.device)))
     longest = max_model_len(model, config)
     blocks = num_blocks(config, longest, block_bytes, available)
-    cache = KVCache(shapes, blocks, config.block_size, dtype, world.device)
-    return fused_runner(model, cache, config, longest, world) or ModelRunner(model, cache, world.device)
+    if (fused := fused_runner(model, CacheSize(shapes, blocks), config, longest, world)) is not None:
+        return fused
+    return ModelRunner(model, KVCache(shapes, blocks, config.block_size, dtype, world.device), world.device)
 
 
 def max_model_len(model: PreTrainedModel, config: EngineConfig) -> int:

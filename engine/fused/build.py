@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from engine.config import EngineConfig
 from engine.fused.blueprint import Attention, Decoder
+from engine.fused.cache import PackedKVCache
 from engine.fused.compiled import NoNativeLibrary
 from engine.fused.families import NotFusable, read_decoder
 from engine.fused.library import NativeLibrary, load_library
 from engine.fused.program import compile_decoder
 from engine.fused.runner import AllReduce, FusedRunner
-from engine.kv_cache import KVCache
+from engine.kv_cache import LayerShape
 from engine.process_group import World
 
 _RUN_TOKENS = 16
@@ -22,8 +24,16 @@ _MAX_HEAD_DIM = 256
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """What the KV cache of this rank has to hold."""
+
+    shapes: list[LayerShape]
+    num_blocks: int
+
+
 def fused_runner(
-    model: PreTrainedModel, cache: KVCache, config: EngineConfig, max_model_len: int, world: World
+    model: PreTrainedModel, size: CacheSize, config: EngineConfig, max_model_len: int, world: World
 ) -> FusedRunner | None:
     """The native program for this shard; None, on every rank alike, where the plain modules have to run.
 
@@ -43,6 +53,7 @@ def fused_runner(
     assert found is not None
     decoder, library = found
     max_tokens = max(config.max_num_batched_tokens, config.max_num_seqs)
+    cache = PackedKVCache(size.shapes, size.num_blocks, config.block_size, library.dtype)
     compiled = compile_decoder(decoder, cache, library, max_tokens, world.size)
     return FusedRunner(compiled, library, cache, decoder.vocab_size, _all_reduce(world))
 

@@ -28,12 +28,10 @@ class NativeLibrary:
         self._draw.argtypes = [pointer, ctypes.c_long, number, number, pointer, pointer, pointer]
         self._draw.restype = None
 
-    def pack(self, weight: torch.Tensor, padded_outputs: int, padded_inputs: int) -> torch.Tensor:
-        """The packed form of [outputs, inputs], padded with zeros; see `native/linear.h`."""
+    def pack(self, weight: torch.Tensor, padded_inputs: int, packed: torch.Tensor) -> None:
+        """Writes [outputs, inputs] into `packed`, padded with zeros; see `native/linear.h`."""
         weight = weight.to(self.dtype).contiguous()
-        packed = torch.empty(padded_outputs * padded_inputs, dtype=self.dtype)
         self._pack(weight.data_ptr(), *weight.shape, padded_inputs, packed.data_ptr())
-        return packed
 
     def best(self, logits: torch.Tensor) -> list[tuple[float, int]]:
         """See `TokenSearch`."""

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.fused.blueprint import MLP, Attention, Decoder, Layer, Norm, Projection
+from engine.fused.cache import PackedKVCache
 from engine.fused.instructions import LAYER_NORM, WANTED_ROWS, Epilogue, Kind, Op
 from engine.fused.library import NativeLibrary
-from engine.kv_cache import KVCache, LayerCache, zeros
+from engine.kv_cache import zeros
 
 PANEL = 32
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class CompiledDecoder:
 
 
 def compile_decoder(
-    decoder: Decoder, cache: KVCache, library: NativeLibrary, max_tokens: int, num_ranks: int
+    decoder: Decoder, cache: PackedKVCache, library: NativeLibrary, max_tokens: int, num_ranks: int
 ) -> CompiledDecoder:
     """Packs the weights and lays the operations out. max_tokens: of one step."""
     return _Compiler(decoder, cache, library, max_tokens, num_ranks > 1).compile()
@@ -54,7 +56,7 @@ def padded(width: int) -> int:
 @dataclass(slots=True)
 class _Compiler:
     decoder: Decoder
-    cache: KVCache
+    cache: PackedKVCache
     library: NativeLibrary
     max_tokens: int
     is_split: bool
@@ -77,7 +79,7 @@ class _Compiler:
         self._head(normed, logits)
         return CompiledDecoder(self.stages, logits, self.held)
 
-    def _layer(self, layer: Layer, layer_cache: LayerCache, room: _Room) -> None:
+    def _layer(self, layer: Layer, layer_cache: torch.Tensor, room: _Room) -> None:
         self._norm(layer.input_norm, room.residual, room.normed)
         attended = self._attend(layer.attention, layer_cache, room.normed)
         if layer.mlp_norm is not None:
@@ -159,7 +161,7 @@ class _Compiler:
             "width": self.decoder.hidden_size,
         }
 
-    def _attend(self, attention: Attention, layer_cache: LayerCache, normed: torch.Tensor) -> torch.Tensor:
+    def _attend(self, attention: Attention, layer_cache: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
         """[most tokens, heads * head_dim], of this rank's heads."""
         width = (attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim
         projected = self._shared_buffer("projected", padded(width), torch.float32)
@@ -170,8 +172,7 @@ class _Compiler:
             "num_heads": attention.num_heads,
             "num_kv_heads": attention.num_kv_heads,
             "head_dim": attention.head_dim,
-            "keys": layer_cache.keys.data_ptr(),
-            "values": layer_cache.values.data_ptr(),
+            "cache": layer_cache.data_ptr(),
         }
         query_norm, key_norm = attention.query_norm, attention.key_norm
         self.ops.append(
@@ -215,7 +216,7 @@ class _Compiler:
     ) -> None:
         outputs, inputs = projection.weight.shape
         n, k = padded(outputs), padded(inputs)
-        weight = self._hold(self.library.pack(projection.weight, n, k))
+        weight = self._packed(projection.weight, n, k)
         bias = None if projection.bias is None else torch.nn.functional.pad(projection.bias.float(), (0, n - outputs))
         self.ops.append(
             Op(
@@ -232,6 +233,11 @@ class _Compiler:
             )
         )
 
+    def _packed(self, weight: torch.Tensor, n: int, k: int) -> torch.Tensor:
+        packed = self._hold(zeros((n, k), self.library.dtype, _CPU))
+        self.library.pack(weight, k, packed)
+        return packed
+
     def _floats(self, values: torch.Tensor | None) -> int | None:
         return None if values is None else self._hold(values.float().contiguous()).data_ptr()
 
@@ -240,7 +246,7 @@ class _Compiler:
         return tensor
 
     def _buffer(self, width: int, dtype: torch.dtype) -> torch.Tensor:
-        return self._hold(zeros((self.max_tokens, width), dtype, torch.device("cpu")))
+        return self._hold(zeros((self.max_tokens, width), dtype, _CPU))
 
     def _shared_buffer(self, name: str, width: int, dtype: torch.dtype) -> torch.Tensor:
         """One buffer for all layers."""

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import torch
 
+from engine.fused.cache import PackedKVCache
 from engine.fused.library import NativeLibrary
 from engine.fused.program import CompiledDecoder, Stage
 from engine.fused.step_arrays import native_step
-from engine.kv_cache import KVCache
 from engine.step import Step
 from engine.token_search import TokenSearch
 
@@ -25,7 +25,12 @@ class FusedRunner:
     """A rank's shard as a native program, and its KV cache. Every rank must run every step."""
 
     def __init__(
-        self, compiled: CompiledDecoder, library: NativeLibrary, cache: KVCache, vocab_size: int, all_reduce: AllReduce
+        self,
+        compiled: CompiledDecoder,
+        library: NativeLibrary,
+        cache: PackedKVCache,
+        vocab_size: int,
+        all_reduce: AllReduce,
     ) -> None:
         self.cache = cache
         self.search: TokenSearch = library

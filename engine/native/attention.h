@@ -1,11 +1,13 @@
 // Owns attention over the paged KV cache and what precedes it: norms of queries and keys, rotation, the write.
 //
-// The cache of a layer keeps, for each block, key-value head and run of 16 tokens:
+// The cache of a layer keeps, for each block, key-value head and run of 16 tokens, one after the other:
 //   keys   [dim words][16 tokens]   so that sixteen scores are one vector and no sum crosses lanes;
 //   values [16 tokens, in words][dim]   (of bfloat16, two neighbouring tokens share a word).
 // A query sees its keys in runs of 16 from the first block on, whatever tile it is in: its result is the same, to the
 // bit, alone and among others, decoded and prefilled. The online softmax is that of Milakov and Gimelshein (2018).
 #pragma once
+
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -29,12 +31,12 @@ struct Cache {
     int block_size;
 
     size_t run_elements() const { return size_t(kRun) * op.head_dim; }
-    size_t run_at(int slot, int head) const {
+    Element* keys(int slot, int head) const {
         const size_t block = size_t(slot / block_size), run = size_t(slot % block_size) / kRun;
-        return ((block * op.num_kv_heads + head) * (block_size / kRun) + run) * run_elements();
+        const size_t runs_before = (block * op.num_kv_heads + head) * (block_size / kRun) + run;
+        return static_cast<Element*>(op.cache) + 2 * runs_before * run_elements();
     }
-    Element* keys(int slot, int head) const { return static_cast<Element*>(op.keys) + run_at(slot, head); }
-    Element* values(int slot, int head) const { return static_cast<Element*>(op.values) + run_at(slot, head); }
+    Element* values(int slot, int head) const { return keys(slot, head) + run_elements(); }
 
     void write(int slot, int head, const float* key, const float* value) const {
         constexpr int per_word = T::kPerWord;
@@ -111,13 +113,18 @@ struct QueryTile {
 // A stretch is two runs: their scores are independent sums, and one maximum serves both.
 constexpr int kRuns = 2, kStretch = kRuns * kRun;
 
+struct Stretch {
+    const uint32_t *keys[kRuns], *values[kRuns];
+};
+
 template <class T, int Queries>
-void scores_of(const uint32_t* const* queries, const uint32_t* const* keys, int num_words, __m512 (*scores)[kRuns]) {
+void scores_of(const uint32_t* const* queries, const Stretch& stretch, int num_words, __m512 (*scores)[kRuns]) {
     __m512 acc[Queries][kRuns];
 #pragma GCC unroll 12
     for (int q = 0; q < Queries; ++q) acc[q][0] = acc[q][1] = _mm512_setzero_ps();
     for (int word = 0; word < num_words; ++word) {
-        const __m512 near = _mm512_loadu_ps(keys[0] + word * kRun), far = _mm512_loadu_ps(keys[1] + word * kRun);
+        const __m512 near = _mm512_loadu_ps(stretch.keys[0] + word * kRun);
+        const __m512 far = _mm512_loadu_ps(stretch.keys[1] + word * kRun);
 #pragma GCC unroll 12
         for (int q = 0; q < Queries; ++q) {
             const __m512 query = T::broadcast(queries[q] + word);
@@ -130,8 +137,7 @@ void scores_of(const uint32_t* const* queries, const uint32_t* const* keys, int 
 }
 
 template <class T, int Queries>
-void add_values(const uint32_t (*weights)[kStretch], const uint32_t* const* values, int dim,
-                float (*sums)[kMaxHeadDim]) {
+void add_values(const uint32_t (*weights)[kStretch], const Stretch& stretch, int dim, float (*sums)[kMaxHeadDim]) {
     constexpr int num_words = kRun / T::kPerWord;
     for (int i = 0; i < dim; i += kLanes) {
         __m512 acc[Queries];
@@ -140,7 +146,7 @@ void add_values(const uint32_t (*weights)[kStretch], const uint32_t* const* valu
         for (int run = 0; run < kRuns; ++run)
 #pragma GCC unroll 8
             for (int word = 0; word < num_words; ++word) {
-                const __m512 line = _mm512_loadu_ps(values[run] + word * dim + i);
+                const __m512 line = _mm512_loadu_ps(stretch.values[run] + word * dim + i);
 #pragma GCC unroll 12
                 for (int q = 0; q < Queries; ++q)
                     acc[q] = T::dot(acc[q], T::broadcast(weights[q] + run * num_words + word), line);
@@ -150,14 +156,10 @@ void add_values(const uint32_t (*weights)[kStretch], const uint32_t* const* valu
     }
 }
 
-inline void prefetch(const void* from, size_t num_bytes) {
-    for (size_t at = 0; at < num_bytes; at += 64) _mm_prefetch(static_cast<const char*>(from) + at, _MM_HINT_T0);
-}
-
 // Sixteen scores, scaled and capped, and -inf where the query may not look: after token `last` of the run, counted from
 // 0, and before its window.
-inline __m512 seen_only(__m512 score, int last, const Op& op, __m512 scale) {
-    score = _mm512_mul_ps(score, scale);
+inline __m512 seen_only(__m512 score, int last, const Op& op) {
+    score = _mm512_mul_ps(score, _mm512_set1_ps(op.scale));
     if (op.softcap > 0.0f) score = capped(score, op.softcap);
     const int first = op.window > 0 ? last - op.window + 1 : 0;
     if (last >= kRun - 1 && first <= 0) return score;
@@ -167,68 +169,89 @@ inline __m512 seen_only(__m512 score, int last, const Op& op, __m512 scale) {
     return _mm512_mask_blend_ps(seen, _mm512_set1_ps(-INFINITY), score);
 }
 
+// What one query has summed up so far: its values, weighed, their total weight, and the highest score.
+struct Softmax {
+    float highest = kNever;
+    __m512 total = _mm512_setzero_ps();
+
+    // Turns the scores of a stretch into weights; what was summed before shrinks where a higher score has come.
+    template <class T>
+    void weigh(const __m512 (&scores)[kRuns], int dim, float* sums, uint32_t* weights) {
+        const float top = _mm512_reduce_max_ps(_mm512_max_ps(scores[0], scores[1]));
+        if (top > highest) {
+            const __m512 shrink = exp_ps(_mm512_set1_ps(highest - top));
+            total = _mm512_mul_ps(total, shrink);
+            for (int i = 0; i < dim; i += kLanes)
+                _mm512_storeu_ps(sums + i, _mm512_mul_ps(_mm512_loadu_ps(sums + i), shrink));
+            highest = top;
+        }
+        for (int run = 0; run < kRuns; ++run) {
+            const __m512 weight = exp_ps(_mm512_sub_ps(scores[run], _mm512_set1_ps(highest)));
+            total = _mm512_add_ps(total, weight);
+            T::store(reinterpret_cast<typename T::Element*>(weights) + run * kRun, weight);
+        }
+    }
+};
+
+template <class T>
+struct TileContext {
+    const Op& op;
+    const QueryTile& tile;
+    Cache<T> cache;
+    const int32_t* table;
+    int row, position;  // of the tile's first token: in the step, and in its sequence
+
+    TileContext(const Op& op, const Step& step, const QueryTile& tile)
+        : op(op), tile(tile), cache{op, step.block_size}, table(step.tables + step.first_blocks[tile.chunk]),
+          row(step.first_rows[tile.chunk] + tile.first_token), position(step.starts[tile.chunk] + tile.first_token) {}
+
+    int begin() const { return op.window > 0 ? std::max(0, position + 1 - op.window) / kStretch * kStretch : 0; }
+    int end() const { return position + tile.num_tokens; }
+    int token_of(int query) const { return query / tile.num_heads; }
+
+    // A run that nobody sees is the stretch's first one again: its weights are 0.
+    Stretch stretch(int at) const {
+        Stretch found;
+        for (int run = 0; run < kRuns; ++run) {
+            const int seen = at + run * kRun < end() ? at + run * kRun : at;
+            const int slot = table[seen / cache.block_size] * cache.block_size + seen % cache.block_size;
+            found.keys[run] = reinterpret_cast<const uint32_t*>(cache.keys(slot, tile.kv_head));
+            found.values[run] = reinterpret_cast<const uint32_t*>(cache.values(slot, tile.kv_head));
+        }
+        return found;
+    }
+    size_t head_at(int query, size_t row_stride) const {
+        return size_t(row + token_of(query)) * row_stride + (tile.first_head + query % tile.num_heads) * op.head_dim;
+    }
+};
+
 template <class T, int Queries>
 void attend_tile(const Op& op, const Step& step, const QueryTile& tile) {
-    const Cache<T> cache{op, step.block_size};
-    const int dim = op.head_dim, num_words = dim / T::kPerWord;
-    const int row = step.first_rows[tile.chunk] + tile.first_token;
-    const int position = step.starts[tile.chunk] + tile.first_token;
-    const int32_t* table = step.tables + step.first_blocks[tile.chunk];
-    const uint32_t* queries[Queries];
-    int positions[Queries];
+    const TileContext<T> context(op, step, tile);
+    const int dim = op.head_dim;
     alignas(64) float sums[Queries][kMaxHeadDim];
     alignas(64) uint32_t weights[Queries][kStretch];
-    float highest[Queries];
-    __m512 totals[Queries];
-    const auto* all = static_cast<const typename T::Element*>(op.source);
+    const uint32_t* queries[Queries];
+    Softmax softmax[Queries];
+    const auto* from = static_cast<const typename T::Element*>(op.source);
     for (int q = 0; q < Queries; ++q) {
-        const int token = q / tile.num_heads, head = tile.first_head + q % tile.num_heads;
-        queries[q] = reinterpret_cast<const uint32_t*>(all + (size_t(row + token) * op.num_heads + head) * dim);
-        positions[q] = position + token;
-        highest[q] = kNever;
-        totals[q] = _mm512_setzero_ps();
+        queries[q] = reinterpret_cast<const uint32_t*>(from + context.head_at(q, size_t(op.num_heads) * dim));
         std::fill_n(sums[q], dim, 0.0f);
     }
-    const int end = position + tile.num_tokens;
-    const int begin = op.window > 0 ? std::max(0, position + 1 - op.window) / kStretch * kStretch : 0;
-    const size_t run_bytes = cache.run_elements() * sizeof(typename T::Element);
-    const __m512 scale = _mm512_set1_ps(op.scale);
-    const auto slot_of = [&](int at) { return table[at / step.block_size] * step.block_size + at % step.block_size; };
-    for (int at = begin; at < end; at += kStretch) {
-        const uint32_t *keys[kRuns], *values[kRuns];
-        for (int run = 0; run < kRuns; ++run) {  // a run that nobody sees is the first one again, with weights of 0
-            const int slot = slot_of(at + run * kRun < end ? at + run * kRun : at);
-            keys[run] = reinterpret_cast<const uint32_t*>(cache.keys(slot, tile.kv_head));
-            values[run] = reinterpret_cast<const uint32_t*>(cache.values(slot, tile.kv_head));
-            prefetch(values[run], run_bytes);
-        }
+    for (int at = context.begin(); at < context.end(); at += kStretch) {
+        const Stretch stretch = context.stretch(at);
         __m512 scores[Queries][kRuns];
-        scores_of<T, Queries>(queries, keys, num_words, scores);
-        for (int next = at + kStretch; next < std::min(end, at + 2 * kStretch); next += kRun)
-            prefetch(cache.keys(slot_of(next), tile.kv_head), run_bytes);
+        scores_of<T, Queries>(queries, stretch, dim / T::kPerWord, scores);
         for (int q = 0; q < Queries; ++q) {
-            for (int run = 0; run < kRuns; ++run)
-                scores[q][run] = seen_only(scores[q][run], positions[q] - at - run * kRun, op, scale);
-            const float top = _mm512_reduce_max_ps(_mm512_max_ps(scores[q][0], scores[q][1]));
-            if (top > highest[q]) {
-                const __m512 shrink = exp_ps(_mm512_set1_ps(highest[q] - top));
-                totals[q] = _mm512_mul_ps(totals[q], shrink);
-                for (int i = 0; i < dim; i += kLanes)
-                    _mm512_storeu_ps(sums[q] + i, _mm512_mul_ps(_mm512_loadu_ps(sums[q] + i), shrink));
-                highest[q] = top;
-            }
-            for (int run = 0; run < kRuns; ++run) {
-                const __m512 weight = exp_ps(_mm512_sub_ps(scores[q][run], _mm512_set1_ps(highest[q])));
-                totals[q] = _mm512_add_ps(totals[q], weight);
-                T::store(reinterpret_cast<typename T::Element*>(weights[q]) + run * kRun, weight);
-            }
+            const int last = context.position + context.token_of(q) - at;
+            for (int run = 0; run < kRuns; ++run) scores[q][run] = seen_only(scores[q][run], last - run * kRun, op);
+            softmax[q].template weigh<T>(scores[q], dim, sums[q], weights[q]);
         }
-        add_values<T, Queries>(weights, values, dim, sums);
+        add_values<T, Queries>(weights, stretch, dim, sums);
     }
     for (int q = 0; q < Queries; ++q) {
-        const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(totals[q]));
-        const int token = q / tile.num_heads, head = tile.first_head + q % tile.num_heads;
-        auto* out = static_cast<typename T::Element*>(op.target) + size_t(row + token) * op.target_stride + head * dim;
+        const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(softmax[q].total));
+        auto* out = static_cast<typename T::Element*>(op.target) + context.head_at(q, op.target_stride);
         for (int i = 0; i < dim; i += kLanes) T::store(out + i, _mm512_mul_ps(_mm512_loadu_ps(sums[q] + i), share));
     }
 }
@@ -263,9 +286,11 @@ inline std::vector<QueryTile> query_tiles(const Op& op, const Step& step) {
     return tiles;
 }
 
+// A sequence's heads lie side by side in the cache, so that one thread takes them all where there are tiles enough.
 template <class T>
 void attend(const Op& op, const Step& step, const std::vector<QueryTile>& tiles) {
-#pragma omp for schedule(dynamic, 1)
+    const int together = int(tiles.size()) >= 4 * omp_get_num_threads() * op.num_kv_heads ? op.num_kv_heads : 1;
+#pragma omp for schedule(dynamic, together)
     for (size_t i = 0; i < tiles.size(); ++i)
         attend_tile_of<T>(tiles[i].num_tokens * tiles[i].num_heads)(op, step, tiles[i]);
 }

@@ -151,9 +151,8 @@ void linear_panels(const Op& op, int num_rows, int rows_per_tile, int first_pane
     const auto* w = static_cast<const uint32_t*>(op.weight) + first_panel * panel_words;
     alignas(64) float sums[kMaxRows * kMaxPanels * kPanel];
     constexpr size_t stride = kMaxPanels * kPanel;
+    const size_t ahead = num_rows <= rows_per_tile ? kAheadWords : 0;  // several tiles wait for nothing but the first
     for (int row = 0; row < num_rows; row += rows_per_tile) {
-        // The last tile of several finds its panel in the cache, and fetches the next one meanwhile.
-        const size_t ahead = num_rows <= rows_per_tile ? kAheadWords : row + rows_per_tile >= num_rows ? num_panels * panel_words : 0;
         const int rows = num_rows - row < rows_per_tile ? num_rows - row : rows_per_tile;
         for (int panel = 0; panel < num_panels;) {
             int width = most_panels(rows);

@@ -43,8 +43,7 @@ struct Op {
     const float* bias2;   // kRotateWrite: key norm
     const float* cosines; // [positions, rotary_dim / 2]
     const float* sines;
-    void* keys;           // this layer's cache
-    void* values;
+    void* cache;          // this layer's keys and values
     int32_t n, k;               // outputs and inputs, both multiples of 32 (padded with zeros)
     int32_t source_stride, target_stride;  // in elements
     int32_t num_heads, num_kv_heads, head_dim, rotary_dim;

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from engine.attention import ATTENTION_NAME, register_paged_attention
 from engine.checkpoint import load_model
 from engine.config import EngineConfig
-from engine.fused.build import fused_runner
+from engine.fused.build import CacheSize, fused_runner
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache
 from engine.process_group import World
@@ -101,10 +101,10 @@ def make_fused_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = t
     """The whole model on one rank as the native program, without DeepSpeed."""
     register_paged_attention()
     model = load_model(folder, dtype, ATTENTION_NAME)
-    cache = KVCache(probe_shapes(model, CPU), num_blocks, BLOCK_SIZE, dtype, CPU)
+    size = CacheSize(probe_shapes(model, CPU), num_blocks)
     name = str(dtype).removeprefix("torch.")
     config = EngineConfig("m", "", dtype=name, max_num_batched_tokens=512, num_threads=1)  # type: ignore[arg-type]
-    runner = fused_runner(model, cache, config, 512, ALONE)
+    runner = fused_runner(model, size, config, 512, ALONE)
     assert runner is not None
     return runner
 

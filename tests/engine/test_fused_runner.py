@@ -65,8 +65,7 @@ def test_a_row_is_the_same_to_the_bit_however_the_batch_was_cut(
 def test_a_nan_that_an_earlier_owner_left_in_a_block_does_no_harm(dtype: torch.dtype, tiny_model: TinyModel) -> None:
     runner = make_fused_runner(tiny_model("llama"), dtype=dtype)
     for layer in runner.cache.layers:
-        layer.keys.fill_(float("nan"))
-        layer.values.fill_(float("nan"))
+        layer.fill_(float("nan"))
     sequences = make_played(LENGTHS)
     play(runner.run, sequences)
     assert_played_like(load_reference(tiny_model("llama")), sequences, 1e-5 if dtype is torch.float32 else 0.5)
@@ -76,7 +75,7 @@ def test_a_neighbour_full_of_nan_does_no_harm(tiny_model: TinyModel) -> None:
     runner = make_fused_runner(tiny_model("llama"))
     poisoned, sound = sequences = make_played([40, 40])
     play_step(runner.run, sequences, [35, 20])
-    runner.cache.layers[0].keys[poisoned.block_table] = float("nan")
+    runner.cache.layers[0][poisoned.block_table] = float("nan")
     while not sound.is_done:
         play_step(runner.run, [each for each in sequences if not each.is_done], [1] * (1 + (not poisoned.is_done)))
     assert poisoned.logits[39].isnan().all()

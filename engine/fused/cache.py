@@ -1,0 +1,32 @@
+"""Owns the memory of the KV cache as the native program lays it out. Knows nothing of who uses which block."""
+
+from __future__ import annotations
+
+import math
+import mmap
+
+import numpy as np
+import torch
+
+from engine.kv_cache import LayerShape
+
+
+class PackedKVCache:
+    """layers: for each [num_blocks, elements of a block]; see `native/attention.h` for what lies where in a block.
+
+    Blocks begin at the start of a page, and cost memory only once touched.
+    """
+
+    def __init__(self, shapes: list[LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.layers = [_fresh_pages((num_blocks, shape.elements_per_token * block_size), dtype) for shape in shapes]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(layer.nbytes for layer in self.layers)
+
+
+def _fresh_pages(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.from_numpy(np.frombuffer(pages, np.uint8)).view(dtype).view(shape)
