@@ -90,12 +90,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """head_offset: the first of the hidden features that this rank's part of the head reads."""
+    """head_is_split: a rank's head reads its part of the hidden features, from `head_offset` on; the ranks sum logits."""
 
     embedding: torch.Tensor
     layers: tuple[Layer, ...]
     final_norm: Norm
     head: Projection
+    head_is_split: bool = False
     head_offset: int = 0
     embedding_scale: float = 1.0
     logits_softcap: float | None = None

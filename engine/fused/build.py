@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, threads_per_rank
 from engine.fused.blueprint import Attention, Decoder
 from engine.fused.cache import PackedKVCache
 from engine.fused.compiled import NoNativeLibrary
 from engine.fused.families import NotFusable, read_decoder
 from engine.fused.library import NativeLibrary, load_library
 from engine.fused.program import compile_decoder
-from engine.fused.runner import AllReduce, FusedRunner
+from engine.fused.runner import FusedRunner
 from engine.kv_cache import LayerShape
 from engine.process_group import World
 
@@ -55,7 +55,7 @@ def fused_runner(
     max_tokens = max(config.max_num_batched_tokens, config.max_num_seqs)
     cache = PackedKVCache(size.shapes, size.num_blocks, config.block_size, library.dtype)
     compiled = compile_decoder(decoder, cache, library, max_tokens, world.size)
-    return FusedRunner(compiled, library, cache, decoder.vocab_size, _all_reduce(world))
+    return FusedRunner(compiled, library, cache, decoder.vocab_size, _all_reduce)
 
 
 def _prepared(
@@ -63,7 +63,7 @@ def _prepared(
 ) -> tuple[Decoder, NativeLibrary]:
     if config.block_size % _RUN_TOKENS:
         raise NotFusable(f"block_size {config.block_size}; expected a multiple of {_RUN_TOKENS}")
-    library = load_library(getattr(torch, config.dtype))
+    library = load_library(getattr(torch, config.dtype), threads_per_rank(config))
     decoder = read_decoder(model, world.rank, max_model_len)
     for layer in decoder.layers:
         _check_heads(layer.attention)
@@ -77,12 +77,8 @@ def _check_heads(attention: Attention) -> None:
         raise NotFusable(f"{attention.num_heads} heads that share {attention.num_kv_heads} key-value heads")
 
 
-def _all_reduce(world: World) -> AllReduce:
+def _all_reduce(tensor: torch.Tensor) -> None:
     """DeepSpeed's, which goes through shared memory where all ranks can."""
+    import deepspeed.comm
 
-    def all_reduce(tensor: torch.Tensor) -> object:
-        import deepspeed.comm
-
-        return deepspeed.comm.inference_all_reduce(tensor)
-
-    return all_reduce
+    deepspeed.comm.inference_all_reduce(tensor)

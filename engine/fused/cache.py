@@ -28,5 +28,5 @@ class PackedKVCache:
 
 
 def _fresh_pages(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.from_numpy(np.frombuffer(pages, np.uint8)).view(dtype).view(shape)

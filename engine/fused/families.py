@@ -85,15 +85,15 @@ class _Reader:
 
     def whole(self, layers: list[Layer], final_norm: Norm, **changes: Any) -> Decoder:
         head = self.model.lm_head
-        is_split = (
-            hasattr(head, "_partition_sizes") and head.weight.shape[1] < self.decoder.embed_tokens.weight.shape[1]
-        )
+        parts: list[int] = getattr(head, "_partition_sizes", None) or []
+        is_split = len(parts) > 1  # alike on all ranks, even where one of them has nothing of it
         return Decoder(
             embedding=self.decoder.embed_tokens.weight.detach(),
             layers=tuple(layers),
             final_norm=final_norm,
             head=self.columns(head) if is_split else self.rows(head),
-            head_offset=sum(head._partition_sizes[: head.tp_index]) if is_split else 0,  # noqa: SLF001 - no other way
+            head_is_split=is_split,
+            head_offset=sum(parts[: head.tp_index]) if is_split else 0,
             **changes,
         )
 

@@ -119,7 +119,7 @@ class _Compiler:
 
     def _head(self, normed: torch.Tensor, logits: torch.Tensor) -> None:
         decoder = self.decoder
-        is_split = decoder.head.weight.shape[1] < decoder.hidden_size
+        is_split = decoder.head_is_split
         softcap = decoder.logits_softcap or 0.0
         source = normed[:, decoder.head_offset :]
         own_cap = 0.0 if is_split else softcap  # not linear: of a split head it has to wait for the sum

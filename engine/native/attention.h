@@ -117,17 +117,24 @@ struct Stretch {
     const uint32_t *keys[kRuns], *values[kRuns];
 };
 
+// Into the second cache: the first one's few outstanding reads are the computation's own.
+inline void prefetch(const uint32_t* line) { _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1); }
+
+// The keys of `next` are fetched meanwhile, as the values are below, so that memory is busy all the time.
 template <class T, int Queries>
-void scores_of(const uint32_t* const* queries, const Stretch& stretch, int num_words, __m512 (*scores)[kRuns]) {
+void scores_of(const uint32_t* const* queries, const Stretch& stretch, const Stretch& next, int num_words,
+               __m512 (*scores)[kRuns]) {
     __m512 acc[Queries][kRuns];
 #pragma GCC unroll 12
     for (int q = 0; q < Queries; ++q) acc[q][0] = acc[q][1] = _mm512_setzero_ps();
     for (int word = 0; word < num_words; ++word) {
-        const __m512 near = _mm512_loadu_ps(stretch.keys[0] + word * kRun);
-        const __m512 far = _mm512_loadu_ps(stretch.keys[1] + word * kRun);
+        __m512 near = _mm512_loadu_ps(stretch.keys[0] + word * kRun);
+        __m512 far = _mm512_loadu_ps(stretch.keys[1] + word * kRun);
+        asm("" : "+v"(near), "+v"(far));  // GCC 12 would load both anew for every query
+        for (const uint32_t* keys : next.keys) prefetch(keys + word * kRun);
 #pragma GCC unroll 12
         for (int q = 0; q < Queries; ++q) {
-            const __m512 query = T::broadcast(queries[q] + word);
+            const __m512 query = broadcast(queries[q] + word);
             acc[q][0] = T::dot(acc[q][0], query, near);
             acc[q][1] = T::dot(acc[q][1], query, far);
         }
@@ -137,7 +144,8 @@ void scores_of(const uint32_t* const* queries, const Stretch& stretch, int num_w
 }
 
 template <class T, int Queries>
-void add_values(const uint32_t (*weights)[kStretch], const Stretch& stretch, int dim, float (*sums)[kMaxHeadDim]) {
+void add_values(const uint32_t (*weights)[kStretch], const Stretch& stretch, const Stretch& next, int dim,
+                float (*sums)[kMaxHeadDim]) {
     constexpr int num_words = kRun / T::kPerWord;
     for (int i = 0; i < dim; i += kLanes) {
         __m512 acc[Queries];
@@ -147,9 +155,10 @@ void add_values(const uint32_t (*weights)[kStretch], const Stretch& stretch, int
 #pragma GCC unroll 8
             for (int word = 0; word < num_words; ++word) {
                 const __m512 line = _mm512_loadu_ps(stretch.values[run] + word * dim + i);
+                prefetch(next.values[run] + word * dim + i);
 #pragma GCC unroll 12
                 for (int q = 0; q < Queries; ++q)
-                    acc[q] = T::dot(acc[q], T::broadcast(weights[q] + run * num_words + word), line);
+                    acc[q] = T::dot(acc[q], broadcast(weights[q] + run * num_words + word), line);
             }
 #pragma GCC unroll 12
         for (int q = 0; q < Queries; ++q) _mm512_storeu_ps(sums[q] + i, acc[q]);
@@ -225,10 +234,11 @@ struct TileContext {
     }
 };
 
+// `after`: the tile whose first stretch is fetched during this one's last.
 template <class T, int Queries>
-void attend_tile(const Op& op, const Step& step, const QueryTile& tile) {
-    const TileContext<T> context(op, step, tile);
-    const int dim = op.head_dim;
+void attend_tile(const Op& op, const Step& step, const QueryTile& tile, const QueryTile& after) {
+    const TileContext<T> context(op, step, tile), following(op, step, after);
+    const int dim = op.head_dim, end = context.end();
     alignas(64) float sums[Queries][kMaxHeadDim];
     alignas(64) uint32_t weights[Queries][kStretch];
     const uint32_t* queries[Queries];
@@ -238,16 +248,18 @@ void attend_tile(const Op& op, const Step& step, const QueryTile& tile) {
         queries[q] = reinterpret_cast<const uint32_t*>(from + context.head_at(q, size_t(op.num_heads) * dim));
         std::fill_n(sums[q], dim, 0.0f);
     }
-    for (int at = context.begin(); at < context.end(); at += kStretch) {
-        const Stretch stretch = context.stretch(at);
+    Stretch next = context.stretch(context.begin());
+    for (int at = context.begin(); at < end; at += kStretch) {
+        const Stretch stretch = next;
+        next = at + kStretch < end ? context.stretch(at + kStretch) : following.stretch(following.begin());
         __m512 scores[Queries][kRuns];
-        scores_of<T, Queries>(queries, stretch, dim / T::kPerWord, scores);
+        scores_of<T, Queries>(queries, stretch, next, dim / T::kPerWord, scores);
         for (int q = 0; q < Queries; ++q) {
             const int last = context.position + context.token_of(q) - at;
             for (int run = 0; run < kRuns; ++run) scores[q][run] = seen_only(scores[q][run], last - run * kRun, op);
             softmax[q].template weigh<T>(scores[q], dim, sums[q], weights[q]);
         }
-        add_values<T, Queries>(weights, stretch, dim, sums);
+        add_values<T, Queries>(weights, stretch, next, dim, sums);
     }
     for (int q = 0; q < Queries; ++q) {
         const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(softmax[q].total));
@@ -257,7 +269,7 @@ void attend_tile(const Op& op, const Step& step, const QueryTile& tile) {
 }
 
 template <class T>
-using AttendTile = void (*)(const Op&, const Step&, const QueryTile&);
+using AttendTile = void (*)(const Op&, const Step&, const QueryTile&, const QueryTile&);
 
 template <class T>
 AttendTile<T> attend_tile_of(int num_queries) {
@@ -282,7 +294,7 @@ inline void add_tiles(const Op& op, const Step& step, int chunk, std::vector<Que
 
 inline std::vector<QueryTile> query_tiles(const Op& op, const Step& step) {
     std::vector<QueryTile> tiles;
-    for (int chunk = 0; chunk < step.num_chunks; ++chunk) add_tiles(op, step, chunk, tiles);
+    for (int chunk = step.num_chunks - 1; chunk >= 0; --chunk) add_tiles(op, step, chunk, tiles);  // long ones first
     return tiles;
 }
 
@@ -292,7 +304,7 @@ void attend(const Op& op, const Step& step, const std::vector<QueryTile>& tiles)
     const int together = int(tiles.size()) >= 4 * omp_get_num_threads() * op.num_kv_heads ? op.num_kv_heads : 1;
 #pragma omp for schedule(dynamic, together)
     for (size_t i = 0; i < tiles.size(); ++i)
-        attend_tile_of<T>(tiles[i].num_tokens * tiles[i].num_heads)(op, step, tiles[i]);
+        attend_tile_of<T>(tiles[i].num_tokens * tiles[i].num_heads)(op, step, tiles[i], tiles[std::min(i + 1, tiles.size() - 1)]);
 }
 
 }  // namespace fastserve

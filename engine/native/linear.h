@@ -14,7 +14,6 @@ namespace fastserve {
 
 constexpr int kPanel = 2 * kLanes;
 constexpr int kMaxPanels = 4;
-constexpr size_t kAheadWords = 512;  // of the stream, where each panel is read once
 constexpr int kMaxRows = 12;  // 12 x 2 sums, 2 of W and broadcasts from memory: the 32 registers
 
 template <class T>
@@ -47,12 +46,12 @@ void tile(const uint32_t* x, size_t x_stride, const uint32_t* w, size_t panel_wo
 #pragma GCC unroll 4
         for (int panel = 0; panel < Panels; ++panel) {
             const uint32_t* line = w + panel * panel_words + size_t(word) * kPanel;
-            _mm_prefetch(reinterpret_cast<const char*>(line + ahead), _MM_HINT_T0);
-            _mm_prefetch(reinterpret_cast<const char*>(line + ahead + kLanes), _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(line + ahead), _MM_HINT_T1);
+            _mm_prefetch(reinterpret_cast<const char*>(line + ahead + kLanes), _MM_HINT_T1);
             const __m512 low = _mm512_loadu_ps(line), high = _mm512_loadu_ps(line + kLanes);
 #pragma GCC unroll 12
             for (int row = 0; row < Rows; ++row) {
-                const __m512 value = T::broadcast(x + row * x_stride + word);
+                const __m512 value = broadcast(x + row * x_stride + word);
                 acc[row][panel][0] = T::dot(acc[row][panel][0], value, low);
                 acc[row][panel][1] = T::dot(acc[row][panel][1], value, high);
             }
@@ -96,7 +95,7 @@ inline __m512 activate(__m512 x, int activation) {
             return _mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_add_ps(one, t));
         }
         case kRelu:
-            return _mm512_max_ps(x, _mm512_setzero_ps());
+            return _mm512_max_ps(_mm512_setzero_ps(), x);  // in this order a NaN stays
         default: {  // kGelu: the error function, one lane at a time; no large model uses it
             float lanes[kLanes];
             _mm512_storeu_ps(lanes, x);
@@ -151,8 +150,9 @@ void linear_panels(const Op& op, int num_rows, int rows_per_tile, int first_pane
     const auto* w = static_cast<const uint32_t*>(op.weight) + first_panel * panel_words;
     alignas(64) float sums[kMaxRows * kMaxPanels * kPanel];
     constexpr size_t stride = kMaxPanels * kPanel;
-    const size_t ahead = num_rows <= rows_per_tile ? kAheadWords : 0;  // several tiles wait for nothing but the first
     for (int row = 0; row < num_rows; row += rows_per_tile) {
+        // The last tile fetches the next panels into the second cache; those before it find theirs there.
+        const size_t ahead = row + rows_per_tile >= num_rows ? num_panels * panel_words : 0;
         const int rows = num_rows - row < rows_per_tile ? num_rows - row : rows_per_tile;
         for (int panel = 0; panel < num_panels;) {
             int width = most_panels(rows);

@@ -31,9 +31,9 @@ std::vector<QueryTile> tiles_of(const Op* ops, int num_ops, const Step& step) {
 }
 
 template <class T>
-void run(const Op* ops, int num_ops, const Step& step) {
+void run(const Op* ops, int num_ops, const Step& step, int num_threads) {
     const std::vector<QueryTile> tiles = tiles_of(ops, num_ops, step);
-#pragma omp parallel
+#pragma omp parallel num_threads(num_threads)
     for (int i = 0; i < num_ops; ++i) run_op<T>(ops[i], step, tiles);
 }
 
@@ -47,14 +47,15 @@ extern "C" {
 int fastserve_op_bytes() { return sizeof(Op); }
 int fastserve_step_bytes() { return sizeof(Step); }
 
-void fastserve_best(const float* logits, long stride, int width, int num_rows, int32_t* ids, float* best) {
-#pragma omp parallel for schedule(static)
+void fastserve_best(const float* logits, long stride, int width, int num_rows, int32_t* ids, float* best,
+                    int num_threads) {
+#pragma omp parallel for schedule(static) num_threads(num_threads)
     for (int row = 0; row < num_rows; ++row) best[row] = best_of(logits + row * stride, width, ids + row);
 }
 
 void fastserve_draw(const float* logits, long stride, int width, int num_rows, const float* temperatures,
-                    const double* uniforms, int32_t* ids) {
-#pragma omp parallel for schedule(dynamic, 1)
+                    const double* uniforms, int32_t* ids, int num_threads) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads)
     for (int row = 0; row < num_rows; ++row)
         ids[row] = draw_from(logits + row * stride, width, temperatures[row], uniforms[row]);
 }
@@ -62,12 +63,16 @@ void fastserve_draw(const float* logits, long stride, int width, int num_rows, c
 void fastserve_pack_float32(const void* weight, int n, int k, int padded_k, void* packed) {
     pack<Float32>(static_cast<const float*>(weight), n, k, padded_k, static_cast<float*>(packed));
 }
-void fastserve_run_float32(const Op* ops, int num_ops, const Step* step) { run<Float32>(ops, num_ops, *step); }
+void fastserve_run_float32(const Op* ops, int num_ops, const Step* step, int num_threads) {
+    run<Float32>(ops, num_ops, *step, num_threads);
+}
 
 #ifdef __AVX512BF16__
 void fastserve_pack_bfloat16(const void* weight, int n, int k, int padded_k, void* packed) {
     pack<BFloat16>(static_cast<const uint16_t*>(weight), n, k, padded_k, static_cast<uint16_t*>(packed));
 }
-void fastserve_run_bfloat16(const Op* ops, int num_ops, const Step* step) { run<BFloat16>(ops, num_ops, *step); }
+void fastserve_run_bfloat16(const Op* ops, int num_ops, const Step* step, int num_threads) {
+    run<BFloat16>(ops, num_ops, *step, num_threads);
+}
 #endif
 }

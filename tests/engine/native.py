@@ -12,7 +12,7 @@ from engine.fused.library import load_library
 def why_not() -> str:
     """Why this machine cannot run it; empty where it can."""
     try:
-        load_library(torch.bfloat16)
+        load_library(torch.bfloat16, num_threads=2)
     except NoNativeLibrary as error:
         return str(error)
     return ""

@@ -16,7 +16,7 @@ VOCAB = 5003  # of several blocks, and no multiple of a vector
 
 @pytest.fixture(params=["torch", pytest.param("native", marks=needs_native)])
 def search(request: pytest.FixtureRequest) -> TokenSearch:
-    return TORCH_SEARCH if request.param == "torch" else load_library(torch.float32)
+    return TORCH_SEARCH if request.param == "torch" else load_library(torch.float32, num_threads=2)
 
 
 def make_logits(num_rows: int, seed: int = 0) -> torch.Tensor:
