@@ -17,7 +17,7 @@ from deployments.queueing.lines import tell_whether_grants_can_come
 from deployments.queueing.membership import Membership
 from deployments.queueing.messages import Register
 from deployments.serve_handle import ServeModelHandle
-from tests.deployments.queueing.test_client import REPLICA, WITHIN_S, InMemoryQueue, line_to
+from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
 from tests.deployments.test_router import MODEL, RouterOnFakeLine, make_pending
 
 FAILED = Membership(frozenset(), can_serve=False)

@@ -1,0 +1,176 @@
+"""A queue that dies, retires, fails or forgets the line: what was said is said again, and every wait keeps its place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from ray.exceptions import RaySystemError
+
+from deployments.queueing.client import MAX_FIND_AGAIN_S
+from deployments.queueing.messages import (
+    Claim,
+    Configure,
+    QueueMessage,
+    Register,
+    Release,
+)
+from scheduling.admission import AdmissionBounds
+from scheduling.score import ScorePolicy
+from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
+from tests.factories import make_ticket
+
+
+async def test_when_the_queue_dies_those_who_wait_are_enqueued_at_the_next_one() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+
+        queues.pop(0).kill()
+
+        assert (await lease).lease_id == "a"
+
+
+async def test_those_who_move_to_the_next_queue_keep_their_place() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue(with_replica=False, now_s=50.0)]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+        stamp = queues[0].state.dispatcher.waiting_stamp("a")
+        assert stamp is not None
+        await queues[0].until(lambda: queues[0].num_seen > 0)
+
+        queues.pop(0).kill()
+        await queues[0].enqueued.wait()
+
+        assert queues[0].state.dispatcher.waiting_stamp("a") == stamp
+        lease.cancel()
+
+
+async def test_when_the_queue_retires_those_who_wait_move_to_the_new_one() -> None:
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queues[0].enqueued.wait()
+
+        queues.pop(0).state.retire()
+
+        assert (await lease).lease_id == "a"
+
+
+async def test_a_release_that_the_dead_queue_never_heard_reaches_the_next_one() -> None:
+    queues = [InMemoryQueue(), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        dead = queues.pop(0)
+        dead.kill()
+
+        client.tell(Release("a"))
+        await queues[0].until(lambda: "a" in queues[0].released)
+
+
+async def test_a_line_that_its_queue_forgot_introduces_itself_again_and_its_waits_keep_their_place() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        lease = asyncio.create_task(client.lease(make_ticket(lease_id="a")))
+        await queue.enqueued.wait()
+        stamp = queue.state.dispatcher.waiting_stamp("a")
+        await queue.until(lambda: queue.num_seen > 0)
+
+        queue.forget_everyone()
+        queue.enqueued.clear()
+        client.tell(Release("other"))
+        await queue.enqueued.wait()
+        assert queue.state.dispatcher.waiting_stamp("a") == stamp
+
+        queue.state.submit("replica", [Register(REPLICA)], 0, 1.0)
+        assert (await lease).stamp == stamp
+
+
+async def test_what_was_said_to_a_queue_that_had_forgotten_the_line_is_said_again() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        queue.forget_everyone()
+        queue.messages.clear()
+
+        client.tell(Release("a"))
+
+        await queue.until(lambda: queue.released.count("a") == 2)
+
+
+async def test_a_replica_that_the_queue_forgot_registers_again_with_what_it_holds() -> None:
+    queue = InMemoryQueue(with_replica=False)
+    greeting: list[QueueMessage] = [Register(REPLICA, holding=("runs",))]
+    async with line_to(lambda: queue, lambda: greeting) as client, asyncio.timeout(WITHIN_S):
+        await queue.until(lambda: queue.state.dispatcher.num_running == 1)
+        queue.state.dispatcher.remove_replica("r1")
+        queue.forget_everyone()
+        num_registered = queue.messages.count(greeting[0])
+
+        client.tell(Release("other"))
+
+        await queue.until(lambda: queue.messages.count(greeting[0]) > num_registered)
+
+
+async def test_a_look_up_that_fails_is_repeated_and_its_pauses_are_bounded() -> None:
+    queue = InMemoryQueue()
+    finds: list[Exception] = [RaySystemError("the control plane is away"), OSError(), ValueError("no such actor")] * 4
+    pauses: list[float] = []
+
+    def find() -> InMemoryQueue:
+        if finds:
+            raise finds.pop()
+        return queue
+
+    async def pause(pause_s: float) -> None:
+        pauses.append(pause_s)
+        await asyncio.sleep(0)
+
+    async with line_to(find, sleep=pause) as client, asyncio.timeout(WITHIN_S):
+        assert (await client.lease(make_ticket(lease_id="a"))).lease_id == "a"
+
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1] == MAX_FIND_AGAIN_S
+
+
+async def test_a_call_that_fails_is_logged_once_and_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    queue = InMemoryQueue()
+    queue.failures = [RaySystemError("no reply"), OSError(), RuntimeError("no loop")]
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        assert (await client.lease(make_ticket(lease_id="a"))).lease_id == "a"
+
+    assert [record.message for record in caplog.records if record.name == "ray.serve"] == [
+        "The line to the priority queue broke; looking for it again."
+    ]
+
+
+async def test_of_what_is_said_again_and_again_only_the_newest_is_kept_while_there_is_no_queue() -> None:
+    async with line_to(lambda: None) as client:
+        await asyncio.sleep(0)
+        for number in range(100):
+            client._say(Register(REPLICA, holding=(f"held-{number}",)))
+            client._say(Claim(f"held-{number}", "r1"))
+            client._say(Configure(ScorePolicy(alpha=1 + number), AdmissionBounds()))
+
+        claims = [Claim(f"held-{number}", "r1") for number in range(100)]
+        assert [message for message in client._outbox if isinstance(message, Claim)] == claims
+        assert [message for message in client._outbox if not isinstance(message, Claim)] == [
+            Register(REPLICA, holding=("held-99",)),
+            Configure(ScorePolicy(alpha=100), AdmissionBounds()),
+        ]
+
+
+async def test_a_heartbeat_that_the_queue_did_not_take_gives_way_to_the_one_after_it() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: None) as client:
+        client._queue = queue
+        queue.failures = [RaySystemError("no reply")]
+        client._say(Register(REPLICA, holding=("new",)))
+
+        with contextlib.suppress(RaySystemError):
+            await client._submit([Register(REPLICA, holding=("old",)), Claim("old", "r1")])
+
+        assert client._outbox == [Claim("old", "r1"), Register(REPLICA, holding=("new",))]
