@@ -8,13 +8,7 @@ import contextlib
 import pytest
 
 from deployments.errors import QueueLost
-from deployments.queueing.messages import (
-    Cancel,
-    Granted,
-    Register,
-    Release,
-    Sent,
-)
+from deployments.queueing.messages import Cancel, Granted, Register, Release, Sent
 from scheduling.errors import QueueFull
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
 from tests.factories import make_ticket

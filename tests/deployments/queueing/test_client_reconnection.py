@@ -1,4 +1,4 @@
-"""A queue that dies, retires, fails or forgets the line: what was said is said again, and every wait keeps its place."""
+"""A queue that dies, retires, fails or forgets the line: what was said is said again, and waits keep their place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ import pytest
 from ray.exceptions import RaySystemError
 
 from deployments.queueing.client import MAX_FIND_AGAIN_S
-from deployments.queueing.messages import (
-    Claim,
-    Configure,
-    QueueMessage,
-    Register,
-    Release,
-)
+from deployments.queueing.messages import Claim, Configure, QueueMessage, Register, Release
 from scheduling.admission import AdmissionBounds
 from scheduling.score import ScorePolicy
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
