@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.step import arrange
-from tests.engine.chunks import make_chunk
 from tests.engine.native import needs_native
 from tests.engine.playing import (
-    BLOCK_SIZE,
     assert_played_like,
     load_reference,
     make_fused_runner,
@@ -20,7 +17,11 @@ from tests.engine.playing import (
     play,
     play_step,
 )
-from tests.engine.tiny_models import FAMILIES, VOCAB_SIZE
+from tests.engine.runner_checks import (
+    check_a_neighbour_full_of_nan_does_no_harm,
+    check_a_step_that_wants_no_logits_gives_none,
+)
+from tests.engine.tiny_models import FAMILIES
 
 TinyModel = Callable[[str], Path]
 LENGTHS = [1, 9, 16, 33, 70, 200, 12]
@@ -73,15 +74,12 @@ def test_a_nan_that_an_earlier_owner_left_in_a_block_does_no_harm(dtype: torch.d
 
 def test_a_neighbour_full_of_nan_does_no_harm(tiny_model: TinyModel) -> None:
     runner = make_fused_runner(tiny_model("llama"))
-    poisoned, sound = sequences = make_played([40, 40])
-    play_step(runner.run, sequences, [35, 20])
-    runner.cache.layers[0][poisoned.block_table] = float("nan")
-    while not sound.is_done:
-        play_step(runner.run, [each for each in sequences if not each.is_done], [1] * (1 + (not poisoned.is_done)))
-    assert poisoned.logits[39].isnan().all()
-    assert_played_like(load_reference(tiny_model("llama")), [sound])
+
+    def poison(blocks: list[int]) -> None:
+        runner.cache.layers[0][blocks] = float("nan")
+
+    check_a_neighbour_full_of_nan_does_no_harm(runner.run, poison, load_reference(tiny_model("llama")))
 
 
 def test_a_step_that_wants_no_logits_gives_none(tiny_model: TinyModel) -> None:
-    step = arrange([make_chunk(length=5, samples=False)], BLOCK_SIZE).step
-    assert make_fused_runner(tiny_model("llama")).run(step).shape == (0, VOCAB_SIZE)
+    check_a_step_that_wants_no_logits_gives_none(make_fused_runner(tiny_model("llama")).run)

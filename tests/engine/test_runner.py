@@ -11,19 +11,19 @@ import torch
 from engine.architectures import UnsupportedModel
 from engine.config import EngineConfig
 from engine.runner import max_model_len, probe_shapes
-from engine.step import arrange
-from tests.engine.chunks import make_chunk
 from tests.engine.playing import (
-    BLOCK_SIZE,
     CPU,
     assert_played_like,
     load_reference,
     make_played,
     make_runner,
     play,
-    play_step,
 )
-from tests.engine.tiny_models import FAMILIES, MORE_FAMILIES, VOCAB_SIZE
+from tests.engine.runner_checks import (
+    check_a_neighbour_full_of_nan_does_no_harm,
+    check_a_step_that_wants_no_logits_gives_none,
+)
+from tests.engine.tiny_models import FAMILIES, MORE_FAMILIES
 
 TinyModel = Callable[[str], Path]
 #: One token, less than a block, a block, longer than the sliding windows, and long beside short.
@@ -59,18 +59,15 @@ def test_a_nan_that_an_earlier_owner_left_in_a_block_does_no_harm(tiny_model: Ti
 
 def test_a_neighbour_full_of_nan_does_no_harm(tiny_model: TinyModel) -> None:
     runner = make_runner(tiny_model("llama"))
-    poisoned, sound = sequences = make_played([40, 40])
-    play_step(runner.run, sequences, [35, 20])
-    runner.cache.layers[0].keys[poisoned.block_table] = float("nan")
-    while not sound.is_done:
-        play_step(runner.run, [each for each in sequences if not each.is_done], [1] * (1 + (not poisoned.is_done)))
-    assert poisoned.logits[39].isnan().all()
-    assert_played_like(load_reference(tiny_model("llama")), [sound])
+
+    def poison(blocks: list[int]) -> None:
+        runner.cache.layers[0].keys[blocks] = float("nan")
+
+    check_a_neighbour_full_of_nan_does_no_harm(runner.run, poison, load_reference(tiny_model("llama")))
 
 
 def test_a_step_that_wants_no_logits_gives_none(tiny_model: TinyModel) -> None:
-    step = arrange([make_chunk(length=5, samples=False)], BLOCK_SIZE).step
-    assert make_runner(tiny_model("llama")).run(step).shape == (0, VOCAB_SIZE)
+    check_a_step_that_wants_no_logits_gives_none(make_runner(tiny_model("llama")).run)
 
 
 def test_bfloat16_agrees_within_its_rounding(tiny_model: TinyModel) -> None:
