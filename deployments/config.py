@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,7 +18,8 @@ from pydantic import (
 )
 
 from deployments.config_errors import ConfigError
-from deployments.problems import problems_of
+from deployments.problems import Withheld, problems_of, without_insides
+from deployments.tenant_keys import checked_key, is_key, without_key
 from engine.config import Backend, CpuKernels, Dtype, EngineConfig
 from scheduling.score import ScorePolicy
 
@@ -45,7 +48,12 @@ class TopSettings(Settings):
             return validate(data)
         except ValidationError as error:
             path = (info.context or {}).get("path", cls.default_path())
-            raise ConfigError(problems_of(error, cls, path)) from None
+            raise ConfigError(problems_of(error, cls, path, partial(cls.shown, data))) from None
+
+    @classmethod
+    def shown(cls, data: Any, location: tuple[int | str, ...], value: object) -> tuple[tuple[int | str, ...], object]:
+        """What a message may show of a wrong value in `data` and of its location."""
+        return location, value
 
     @classmethod
     def default_path(cls) -> str:
@@ -186,12 +194,20 @@ class IngressUserConfig(TopSettings):
     classes: Annotated[dict[str, ClassConfig], Field(min_length=1)] = Field(
         default_factory=lambda: dict(DEFAULT_CLASSES)
     )
-    tenants: dict[Annotated[str, Field(min_length=1)], TenantConfig] = Field(default_factory=dict)
+    tenants: dict[Annotated[str, Field(min_length=1), AfterValidator(checked_key)], TenantConfig] = Field(
+        default_factory=dict
+    )
     bounds: BoundsConfig = BoundsConfig()
 
     @classmethod
     def default_path(cls) -> str:
         return f"applications[0].deployments[{INGRESS_NAME}].user_config"
+
+    @classmethod
+    def shown(cls, data: Any, location: tuple[int | str, ...], value: object) -> tuple[tuple[int | str, ...], object]:
+        """No API key: a message names the tenant's place, and shows nothing that may have a key inside."""
+        seen = Withheld("text") if is_key(location) and isinstance(value, str) else without_insides(value)
+        return without_key(location, data), seen
 
     @field_validator("beta")
     @classmethod

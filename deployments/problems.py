@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -63,6 +63,23 @@ def shortened(value: object) -> str:
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 3] + "..."
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Stands for a value that no message may show."""
+
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"{self.kind} (not shown)"
+
+
+def without_insides(value: object) -> object:
+    """The value, or only its kind where something secret may stand inside."""
+    if isinstance(value, dict | list) and value:
+        return Withheld("an object" if isinstance(value, dict) else "a list")
+    return value
+
+
 def _short_repr() -> reprlib.Repr:
     """A repr that looks at no more of a value than can be shown."""
     short = reprlib.Repr()
@@ -86,9 +103,27 @@ def joined_path(location: Sequence[int | str], prefix: str = "") -> str:
     return path
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Every problem of a failed validation against `model`, in document order."""
-    return [_problem(details, model, prefix) for details in error.errors(include_url=False)]
+Shown = Callable[[tuple[int | str, ...], object], tuple[tuple[int | str, ...], object]]
+
+
+def everything(location: tuple[int | str, ...], value: object) -> tuple[tuple[int | str, ...], object]:
+    """Shows location and value as they are: nothing in them is secret."""
+    return location, value
+
+
+def insides_withheld(location: tuple[int | str, ...], value: object) -> tuple[tuple[int | str, ...], object]:
+    """Shows single values only: an object or a list may hold a secret."""
+    return location, without_insides(value)
+
+
+def problems_of(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", shown: Shown = everything
+) -> list[Problem]:
+    """Every problem of a failed validation against `model`, in document order.
+
+    shown: what of a location and its value may stand in a message.
+    """
+    return [_problem(details, model, prefix, shown) for details in error.errors(include_url=False)]
 
 
 def unknown_key(path: str, key: str, value: object, known: Sequence[str]) -> Problem:
@@ -99,15 +134,16 @@ def unknown_key(path: str, key: str, value: object, known: Sequence[str]) -> Pro
     return Problem(path, "unknown", value, expected)
 
 
-def _problem(details: ErrorDetails, model: type[BaseModel], prefix: str) -> Problem:
+def _problem(details: ErrorDetails, model: type[BaseModel], prefix: str, shown: Shown) -> Problem:
     location = details["loc"]
-    path = joined_path(location, prefix)
+    shown_location, value = shown(location, details["input"])
+    path = joined_path(shown_location, prefix)
     if details["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
-        return unknown_key(path, str(location[-1]), details["input"], known)
+        return unknown_key(path, str(location[-1]), value, known)
     if details["type"] == "missing":
         return Problem(path, "missing", None, "a value")
-    return Problem(path, "invalid", details["input"], _expected(details))
+    return Problem(path, "invalid", value, _expected(details))
 
 
 def _expected(details: ErrorDetails) -> str:

@@ -13,9 +13,11 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.config import INGRESS_NAME, IngressUserConfig, ServingConfig, parse_user_config
 from deployments.config_errors import ConfigError
-from deployments.problems import Problem, model_in, problems_of, unknown_key
+from deployments.problems import Problem, insides_withheld, model_in, problems_of, unknown_key, without_insides
+from deployments.serve_fields import deployment_problems, http_problems, shape_problems
 
 IMPORT_PATH = "deployments.app:build"
+_IMPORT_PATHS = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))  # both are Serve's
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,9 @@ def load_serve_config(path: str | Path) -> ValidatedServeConfig:
     schema = _serve_schema(document)
     application = _our_application(document)
     serving, user_config, problems = _our_settings(application)
-    unknown = [*_unknown_keys(ServeDeploySchema, document, ""), *problems]
-    if unknown or serving is None or user_config is None:
-        raise ConfigError(unknown)
+    found = [*_unknown_keys(ServeDeploySchema, document, ""), *http_problems(schema), *problems]
+    if found or serving is None or user_config is None:
+        raise ConfigError(found)
     name = str(application.fields.get("name", "default"))
     options = schema.http_options
     return ValidatedServeConfig(document, name, serving, user_config, options.host, options.port)
@@ -71,23 +73,29 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise _wrong(str(path), str(error), "valid YAML") from None
     if not isinstance(document, dict):
-        raise _wrong(str(path), document, "an object with a key 'applications'")
+        raise _wrong(str(path), without_insides(document), "an object with a key 'applications'")
     return document
 
 
 def _serve_schema(document: dict[str, Any]) -> ServeDeploySchema:
+    if misshapen := list(shape_problems(document)):
+        raise ConfigError(misshapen)
     try:
         return ServeDeploySchema.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(problems_of(error, ServeDeploySchema)) from None
+        raise ConfigError(problems_of(error, ServeDeploySchema, shown=insides_withheld)) from None
 
 
 def _our_application(document: dict[str, Any]) -> _Application:
-    for place, fields in enumerate(document["applications"]):
-        if fields.get("import_path") == IMPORT_PATH:
-            return _Application(f"applications[{place}]", fields)
-    found = [fields.get("import_path") for fields in document["applications"]]
-    raise _wrong("applications[0].import_path", found, IMPORT_PATH)
+    """The one application that is ours; others may stand beside it."""
+    paths = [fields.get("import_path") for fields in document["applications"]]
+    ours = [place for place, path in enumerate(paths) if path in _IMPORT_PATHS]
+    if not ours:
+        raise _wrong("applications[0].import_path", paths, IMPORT_PATH)
+    if len(ours) > 1:
+        expected = f"{IMPORT_PATH} in one application only; several models may stand in its args"
+        raise _wrong(f"applications[{ours[1]}].import_path", paths[ours[1]], expected)
+    return _Application(f"applications[{ours[0]}]", document["applications"][ours[0]])
 
 
 def _our_settings(
@@ -98,7 +106,7 @@ def _our_settings(
     try:
         context = {"path": f"{application.path}.args"}
         serving = ServingConfig.model_validate(application.fields.get("args", {}), context=context)
-        problems += _unknown_deployments(application, serving)
+        problems += _wrong_deployments(application, serving)
     except ConfigError as error:
         problems += error.problems
     try:
@@ -114,13 +122,21 @@ def _user_config(application: _Application) -> IngressUserConfig:
     return parse_user_config(None)
 
 
-def _unknown_deployments(application: _Application, serving: ServingConfig) -> Iterator[Problem]:
+def _wrong_deployments(application: _Application, serving: ServingConfig) -> Iterator[Problem]:
     known = serving.deployment_names
+    seen: set[str] = set()
     for path, fields in application.deployments():
-        if fields["name"] not in known:
-            yield Problem(f"{path}.name", "invalid", fields["name"], f"one of {', '.join(known)}")
-        elif fields["name"] != INGRESS_NAME and fields.get("user_config") is not None:
-            yield Problem(f"{path}.user_config", "invalid", fields["user_config"], f"none: only {INGRESS_NAME} has one")
+        name = fields["name"]
+        if name not in known:
+            yield Problem(f"{path}.name", "invalid", name, f"one of {', '.join(known)}")
+            continue
+        if name in seen:
+            yield Problem(f"{path}.name", "invalid", name, "each name once: Serve would take the last entry's fields")
+        seen.add(name)
+        yield from deployment_problems(path, fields, is_model=name != INGRESS_NAME)
+        if name != INGRESS_NAME and fields.get("user_config") is not None:
+            value = without_insides(fields["user_config"])
+            yield Problem(f"{path}.user_config", "invalid", value, f"none: only {INGRESS_NAME} has one")
 
 
 def _unknown_keys(model: type[BaseModel], value: object, path: str) -> Iterator[Problem]:
@@ -133,7 +149,7 @@ def _unknown_keys(model: type[BaseModel], value: object, path: str) -> Iterator[
     for key, below in value.items():
         below_path = f"{path}.{key}" if path else str(key)
         if key not in model.model_fields:
-            yield unknown_key(below_path, str(key), below, list(model.model_fields))
+            yield unknown_key(below_path, str(key), without_insides(below), list(model.model_fields))
         elif (inner := model_in(model.model_fields[key].annotation)) is not None:
             yield from _unknown_keys(inner, below, below_path)
 
@@ -143,13 +159,13 @@ def _wrong(path: str, value: object, expected: str) -> ConfigError:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent replacement."""
+    """YAML in which a key that stands twice is an error, not a silent replacement. It may be an API key: not shown."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, "a key stands twice", key_node.start_mark)
             seen.add(str(key))
         return super().construct_mapping(node, deep)

@@ -137,6 +137,11 @@ def test_no_user_config_means_every_default() -> None:
     assert settings.score_policy(epoch=3).epoch == 3
 
 
+def test_a_key_may_stand_there_itself_or_as_its_digest_in_either_case() -> None:
+    keys = ["plain", "sha256:" + "9f" * 32, "sha256:" + "9F" * 32]
+    assert list(parse_user_config({"tenants": {key: {"name": "x"} for key in keys}}).tenants) == keys
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
@@ -149,7 +154,12 @@ def test_no_user_config_means_every_default() -> None:
         ({"classes": {}}, "user_config.classes: got {}; expected at least 1 of them"),
         ({"classes": {"a": {"min_priority": 0, "ttft_s": 0, "tpot_s": 1}}}, "ttft_s: got 0; expected more than 0"),
         ({"tenants": {"key": {"name": "x", "wieght": 2}}}, "unknown key, got 2; expected weight"),
-        ([1], "user_config: got [1]; expected an object"),
+        (
+            {"tenants": {"a": {"name": "x"}, "key": {"name": 1}}},
+            "user_config.tenants[1].name: got 1; expected a string",
+        ),
+        ({"tenants": {"sha256:abc": {"name": "x"}}}, "tenants[0]: got text (not shown); expected sha256: and 64 hex"),
+        ([1], "user_config: got a list (not shown); expected an object"),
     ],
 )
 def test_a_wrong_user_config_is_told_the_same_way(raw: Any, said: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from deployments.config_errors import ConfigError
 from deployments.serve_config import ValidatedServeConfig, load_serve_config
+from deployments.serve_fields import REPLICA_BUNDLE_CPUS
 
 GOOD = """
 proxy_location: HeadOnly
@@ -73,19 +74,106 @@ def test_a_file_without_deployments_means_every_default(tmp_path: Path) -> None:
         ("num_cpus: 0.1", "num_cpus: -1", "applications[0].deployments[1].ray_actor_options"),
         ("proxy_location", "proxy_locaton", "proxy_locaton: unknown key"),
         ("- name: small", "- name: smal", "deployments[1].name: got 'smal'; expected one of Ingress, small"),
-        ("ray_actor_options", "user_config", "deployments[1].user_config: got {'num_cpus': 0.1}; expected none"),
+        ("ray_actor_options", "user_config", "deployments[1].user_config: got an object (not shown); expected none"),
         (
             "deployments.app:build",
             "other:app",
             "import_path: got ['other:app']; expected deployments.app:build",
         ),
-        ("    route_prefix: /", "    name: again", "key 'name' stands twice"),
+        ("    route_prefix: /", "    name: again", "got 'a key stands twice in line 6'; expected valid YAML"),
         ("applications:", "applications: [", "expected valid YAML"),
     ],
 )
 def test_a_fault_is_named_with_its_place(tmp_path: Path, good: str, bad: str, said: str) -> None:
     assert good in GOOD
     assert said in _refusal(tmp_path, GOOD.replace(good, bad))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("port: 8123", "port: 99999", "http_options.port: got 99999; expected a port from 1 to 65535"),
+        ("port: 8123", "port: -1", "http_options.port: got -1; expected a port from 1 to 65535"),
+        (
+            "min_replicas: 0",
+            "min_replicas: 5",
+            "deployments[1].autoscaling_config: got an object (not shown); expected",
+        ),
+        ("min_replicas: 0", "min_replicas: -1", "deployments[1].autoscaling_config.min_replicas: got -1; expected at"),
+        ("num_cpus: 0.1", "num_cpus: 1", "deployments[1].ray_actor_options.num_cpus: got 1; expected at most 0.1"),
+        ("num_cpus: 0.1", "runtime_env: {}", "deployments[1].ray_actor_options.num_cpus: missing; expected at most"),
+        ("num_cpus: 0.1", "num_cpus: 0.1, num_gpus: 1", "ray_actor_options.num_gpus: got 1; expected none"),
+        (
+            "name: small\n",
+            "name: small\n        max_ongoing_requests: 5\n",
+            "[1].max_ongoing_requests: got 5; expected",
+        ),
+        ("num_replicas: 2", "max_ongoing_requests: 5", "deployments[0].max_ongoing_requests: got 5; expected none"),
+        ("num_replicas: 2", "max_queued_requests: 5", "deployments[0].max_queued_requests: got 5; expected none"),
+        ("ray_actor_options: {num_cpus: 0.1}", "request_router_config: {}", "[1].request_router_config: got {}; exp"),
+        ("ray_actor_options: {num_cpus: 0.1}", "max_replicas_per_node: 1", "[1].max_replicas_per_node: got 1; expec"),
+        ("- name: small", "- name: Ingress", "deployments[1].name: got 'Ingress'; expected each name once"),
+    ],
+)
+def test_what_serve_takes_and_the_start_would_fail_on_is_refused(
+    tmp_path: Path, good: str, bad: str, said: str
+) -> None:
+    assert good in GOOD
+    assert said in _refusal(tmp_path, GOOD.replace(good, bad))
+
+
+@pytest.mark.parametrize("path", ["deployments.app:build", "deployments.app.build"])
+def test_a_second_application_of_ours_is_refused_and_a_strangers_is_not(tmp_path: Path, path: str) -> None:
+    second = "  - {name: second, route_prefix: /second, import_path: 'PATH'}\n"
+    _load(tmp_path, GOOD + second.replace("PATH", "other:app"))
+    message = _refusal(tmp_path, GOOD + second.replace("PATH", path))
+    assert f"applications[1].import_path: got '{path}'; expected deployments.app:build in one application" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("applications: [{import_path: 'deployments.app:build', deployments: [null]}]", "deployments[0]: got None"),
+        ("applications: [{import_path: 'deployments.app:build', deployments: [[]]}]", "deployments[0]: got []"),
+        ("applications: [null]", "applications[0]: got None; expected an object"),
+        ("applications: 5", "applications: got 5; expected a list"),
+        ("proxy_location: HeadOnly", "applications: missing; expected a list"),
+    ],
+)
+def test_an_entry_of_another_shape_is_named(tmp_path: Path, text: str, said: str) -> None:
+    assert said in _refusal(tmp_path, text)
+
+
+def test_the_replicas_own_bundle_is_what_the_application_reserves() -> None:
+    from deployments.app import REPLICA_NUM_CPUS
+
+    assert REPLICA_BUNDLE_CPUS == REPLICA_NUM_CPUS
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("tenants: {key: {name: a}}", "tenants: {SECRET: {nmae: a}}"),
+        ("tenants: {key: {name: a}}", "tenants: {SECRET: null, other: {name: b}}"),
+        ("tenants: {key: {name: a}}", "tenants: {'sha256:SECRET': {name: a}}"),
+        ("tenants: {key: {name: a}}", "tenants: SECRET"),
+        ("tenants: {key: {name: a}}", "tenants: [SECRET]"),
+        ("tenants: {key: {name: a}}", "tenant: {SECRET: {name: a}}"),
+        ("tenants: {key: {name: a}}", "tenants: {SECRET: {name: a}, SECRET: {name: a}}"),
+        ("user_config: {alpha: 2.0, tenants: {key: {name: a}}}", "user_config: [SECRET]"),
+        ("user_config: {alpha: 2.0, tenants: {key: {name: a}}}", "user_cofig: {tenants: {SECRET: {name: a}}}"),
+        (
+            "autoscaling_config: {min_replicas: 0, max_replicas: 2, target_ongoing_requests: 8}",
+            "user_config: {tenants: {SECRET: {name: a}}}",
+        ),
+        ("num_replicas: 2\n        user_config: {alpha: 2.0,", "num_replicas: x\n        user_config: {SECRET: 2,"),
+    ],
+)
+def test_no_message_shows_an_api_key(tmp_path: Path, good: str, bad: str) -> None:
+    assert good in GOOD
+    message = _refusal(tmp_path, GOOD.replace(good, bad))
+    assert message
+    assert "SECRET" not in message
 
 
 @pytest.mark.parametrize("text", ["", "just words", "[]"])

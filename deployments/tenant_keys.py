@@ -1,0 +1,29 @@
+"""Owns what may stand for an API key in the settings, and that no message shows one. Knows no HTTP and no tenants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+SHA256_PREFIX = "sha256:"
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+
+
+def checked_key(key: str) -> str:
+    """A plain key as it is, or `sha256:` and a digest that can be one: a shorter one would let nobody in."""
+    if key.startswith(SHA256_PREFIX) and not _SHA256.fullmatch(key.removeprefix(SHA256_PREFIX)):
+        raise ValueError(f"{SHA256_PREFIX} and 64 hex digits, which is what a key's SHA-256 has")
+    return key
+
+
+def without_key(location: Sequence[int | str], settings: object) -> tuple[int | str, ...]:
+    """`("tenants", KEY, ...)` with the key's place in `settings` instead of the key. Other locations stay."""
+    if len(location) < 2 or location[0] != "tenants" or not isinstance(settings, dict):
+        return tuple(location)
+    place = [str(key) for key in settings["tenants"]].index(str(location[1]))
+    return ("tenants", place, *(step for step in location[2:] if step != "[key]"))
+
+
+def is_key(location: Sequence[int | str]) -> bool:
+    """Whether the value at `location` may be a key by itself, or all of them."""
+    return location == ("tenants",) or (location[:1] == ("tenants",) and location[-1:] == ("[key]",))
