@@ -1,4 +1,4 @@
-"""Starts a Ray of its own that listens on loopback only, and hands over to Ray Serve's own `serve run`.
+"""Starts a Ray of its own with its dashboard on loopback, and hands over to Ray Serve's own `serve run`.
 
 `python -m fastserve.local_ray CONFIG DASHBOARD_PORT` stays in the foreground. Knows nothing of what the file says.
 """
@@ -15,7 +15,8 @@ _OBJECT_STORE_BYTES = 256 * 2**20  # no weights and no prompts pass through it; 
 
 
 def main(config: str, dashboard_port: str) -> None:
-    # `serve run` uses a Ray that is already there. Given a loopback address, Ray opens no port to the network.
+    # `serve run` uses a Ray that is already there. Its processes speak over loopback; Ray's gRPC servers listen on all
+    # interfaces all the same (docs/operations.md).
     ray.init(
         address="local",
         namespace="serve",
