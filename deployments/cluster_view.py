@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus
 
+from deployments.deployment_actors import CLUSTER_ERRORS
 from deployments.errors import ApiError
-from deployments.queueing.lines import find_ray_queue
+from deployments.queueing.lines import RayQueue, find_ray_queue
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from scheduling.snapshot import QueueSnapshot
 
-SNAPSHOT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 5.0
+
+
+def application_status(app_name: str) -> ApplicationStatus:
+    """What Serve's controller says of the application. Blocks."""
+    application = serve.status().applications.get(app_name)
+    return ApplicationStatus.NOT_STARTED if application is None else application.status
 
 
 class ServeClusterView:
-    """The cluster behind one application."""
+    """The cluster behind one application. Where the cluster cannot be asked, that is the answer, and no exception.
 
-    def __init__(self, app_name: str, model_names: Sequence[str], reporter: MetricsReporter) -> None:
+    find_queue: the queue in charge of a model of an application. status: blocks, so it is asked in a thread.
+    """
+
+    def __init__(
+        self,
+        app_name: str,
+        model_names: Sequence[str],
+        reporter: MetricsReporter,
+        find_queue: Callable[[str, str], Awaitable[RayQueue | None]] = find_ray_queue,
+        status: Callable[[str], ApplicationStatus] = application_status,
+    ) -> None:
         self._app_name = app_name
         self._reporter = reporter
         self._model_names = tuple(model_names)
+        self._find_queue = find_queue
+        self._status = status
         self._has_run = False
 
     async def queue_snapshots(self) -> dict[str, QueueSnapshot]:
@@ -33,33 +51,44 @@ class ServeClusterView:
 
     async def why_not_ready(self) -> str | None:
         """None when a request would be accepted. Until the application has once been running, none would."""
+        try:
+            return await self._missing()
+        except CLUSTER_ERRORS as error:
+            return f"the cluster cannot be asked now ({type(error).__name__})"
+
+    async def metrics_text(self) -> str:
+        """The whole service's metrics, this process's latest included.
+
+        Raises:
+            ApiError: 503, the hub cannot be asked now.
+        """
+        hub = await self._reporter.report()
+        if hub is None:
+            raise _no_hub("The metrics hub is not up.")
+        try:
+            text: str = await asyncio.wait_for(hub.text.remote(), ANSWER_TIMEOUT_S)
+        except CLUSTER_ERRORS as error:
+            raise _no_hub(f"The metrics hub does not answer ({type(error).__name__}).") from error
+        return text
+
+    async def _missing(self) -> str | None:
         if not self._has_run:
-            status = await asyncio.to_thread(self._status)
+            status = await asyncio.to_thread(self._status, self._app_name)
             if status is not ApplicationStatus.RUNNING:
                 return f"application {self._app_name} is {status.value}"
             self._has_run = True
         for name in self._model_names:
-            if await find_ray_queue(self._app_name, name) is None:
+            if await self._find_queue(self._app_name, name) is None:
                 return f"the queue of {name} is not up"
         return None
 
-    async def metrics_text(self) -> str:
-        """The whole service's metrics, this process's latest included."""
-        hub = await self._reporter.report()
-        if hub is None:
-            raise ApiError(503, "The metrics hub is not up.", type="service_unavailable_error", code="not_ready")
-        text: str = await asyncio.wait_for(hub.text.remote(), SNAPSHOT_TIMEOUT_S)
-        return text
-
     async def _snapshot(self, name: str) -> QueueSnapshot | None:
-        queue = await find_ray_queue(self._app_name, name)
-        if queue is None:
-            return None
         try:
-            return await asyncio.wait_for(queue.snapshot(), SNAPSHOT_TIMEOUT_S)
-        except (RayError, TimeoutError):
+            queue = await self._find_queue(self._app_name, name)
+            return None if queue is None else await asyncio.wait_for(queue.snapshot(), ANSWER_TIMEOUT_S)
+        except CLUSTER_ERRORS:
             return None
 
-    def _status(self) -> ApplicationStatus:
-        application = serve.status().applications.get(self._app_name)
-        return ApplicationStatus.NOT_STARTED if application is None else application.status
+
+def _no_hub(message: str) -> ApiError:
+    return ApiError(503, message, type="service_unavailable_error", code="not_ready", retry_after_s=1.0)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.serve._private.constants import SERVE_DEPLOYMENT_ACTOR_PREFIX, SERVE_NAMESPACE
 from ray.util import list_named_actors
 
 QUEUE = "queue"  # one for each model deployment
 METRICS_HUB = "metrics"  # one for the ingress deployment
 IDENTITY_TIMEOUT_S = 2.0
+CLUSTER_ERRORS = (RayError, OSError, ValueError, RuntimeError)  # from Ray's look-ups and calls when a cluster ails
 
 
 @dataclass(frozen=True, slots=True)

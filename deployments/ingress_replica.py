@@ -18,6 +18,7 @@ from deployments.cluster_view import ServeClusterView
 from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
 from deployments.queueing.lines import configure_queue
 from deployments.queueing.messages import Configure
+from deployments.queueing.vital_task import loud_task
 from deployments.serve_handle import ServeModelHandle
 from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metrics import ServingMetrics
@@ -48,7 +49,7 @@ class IngressReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve's hook: called once, on the replica's event loop, after the constructor."""
-        self._reporting = asyncio.get_running_loop().create_task(self._reporter.run())
+        self._reporting = loud_task(self._reporter.run(), "the ingress's metrics")
         cluster = ServeClusterView(self._app_name, list(self._models), self._reporter)
         preprocessor = Preprocessor(self._pool)
         return create_api(

@@ -26,6 +26,7 @@ from deployments.generate_call import GenerateCall, GenerationEvent, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
 from deployments.queueing.messages import Claim, Leave, QueueMessage, Register, Release
+from deployments.queueing.vital_task import loud_task
 from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
@@ -71,7 +72,8 @@ class ModelReplica:
         self._beating = _owned(self._heartbeat())
         loops = (self._link.run(), self._line.run(), self._end_with_the_group())
         self._tasks: list[asyncio.Task[None]] = [self._beating, *(_owned(loop) for loop in loops)]
-        self._reporting = _owned(reporter.run())  # a replica that cannot report is no worse at answering
+        # A replica that cannot report is no worse at answering.
+        self._reporting = loud_task(reporter.run(), "the replica's metrics")
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
         """Serve's entry: one `Started`, then what each step gave.

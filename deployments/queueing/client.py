@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
-from ray.exceptions import RayError
-
+from deployments.deployment_actors import CLUSTER_ERRORS
 from deployments.errors import QueueLost
 from deployments.queueing.messages import (
     Cancel,
@@ -40,7 +39,6 @@ logger = logging.getLogger("ray.serve")
 
 FIND_AGAIN_S = 0.2  # between two looks for a queue actor; doubles with every failure in a row
 MAX_FIND_AGAIN_S = 2.0
-LINE_ERRORS = (RayError, OSError, ValueError, RuntimeError)  # what Ray's look-ups and calls raise when a cluster ails
 LEASE_NEWS = (
     Cancel,
     Claim,
@@ -145,7 +143,7 @@ class QueueClient:
             if self._queue is not None:
                 await self._introduce()
                 await self._speak_and_listen()
-        except LINE_ERRORS as error:
+        except CLUSTER_ERRORS as error:
             self._num_failures = min(self._num_failures + 1, 16)
             if self._num_failures == 1:
                 logger.warning("The line to the priority queue broke; looking for it again.", exc_info=error)
@@ -174,7 +172,7 @@ class QueueClient:
         """Until the queue dies or sends us away.
 
         Raises:
-            LINE_ERRORS: a call to the queue failed.
+            CLUSTER_ERRORS: a call to the queue failed.
         """
         tasks = [asyncio.create_task(work) for work in (self._lost.wait(), self._speak(), self._listen())]
         try:
