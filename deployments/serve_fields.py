@@ -68,6 +68,11 @@ def deployment_problems(path: str, fields: dict[str, Any], *, is_model: bool) ->
         yield from _actor_problems(f"{path}.ray_actor_options", fields["ray_actor_options"])
 
 
+def refused_fields() -> list[str]:
+    """The fields of Serve's that some deployment of ours may not set."""
+    return [*_SET_FOR_MODELS, *_NOT_IN_BUNDLE]
+
+
 def max_replicas(fields: dict[str, Any]) -> int:
     """How many replicas an entry without problems allows."""
     if isinstance(fields.get("num_replicas"), int):

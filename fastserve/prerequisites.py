@@ -1,7 +1,8 @@
 """Says, one line each, what this machine lacks and the command that mends it. Knows nothing of what gets installed.
 
 Run by path, before anything is installed: standard library only, in a syntax that old Pythons can read, so that an old
-Python can say that it is too old. A missing compiler is not looked for here: `shm_op` says so when it would need one.
+Python can say that it is too old. A missing compiler is not looked for here: whatever is compiled says so itself
+(`fastserve.shm_op`, `engine.fused.compiled`), and the service runs without it, slower.
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+"""Holds the pages to the code: what they list is what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployments.api.request_log import facts_of
+from deployments.api.request_record import RequestRecord
+from deployments.serve_fields import refused_fields
+from deployments.telemetry.metric_table import METRICS
+from fastserve.prerequisites import MIN_DISK_GB, MIN_MEMORY_GB
+
+ROOT = Path(__file__).parents[1]
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_the_readme_names_the_disk_and_the_memory_that_the_set_up_checks() -> None:
+    assert f"| Disk | {MIN_DISK_GB} GB free;" in page("README.md")
+    assert f"| Memory | {MIN_MEMORY_GB} GB;" in page("README.md")
+
+
+def test_every_metric_is_listed_under_the_name_that_a_scrape_shows() -> None:
+    shown = [f"{spec.name}_total" if spec.kind == "counter" else spec.name for spec in METRICS]
+    assert [name for name in shown if f"`{name}`" not in page("docs/operations.md")] == []
+
+
+def test_every_field_of_a_requests_log_line_is_listed() -> None:
+    fields = facts_of(RequestRecord("id", "/v1/models", clock=lambda: 0.0, arrived_s=0.0))
+    assert [name for name in fields if f"`{name}`" not in page("docs/operations.md")] == []
+
+
+def test_every_field_of_serves_that_is_refused_is_listed() -> None:
+    text = page("docs/configuration.md").replace(
+        "`placement_group_*`",
+        " ".join(map("`placement_group_{}`".format, ("bundles", "strategy", "bundle_label_selector"))),
+    )
+    assert [name for name in refused_fields() if f"`{name}`" not in text] == []
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs/decisions").glob("*.md"))]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
