@@ -32,11 +32,10 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Rotary:
-    """cosines, sines: float32, [positions, dim / 2]. interleaved: pairs are neighbours, else the two halves."""
+    """cosines, sines: float32, [positions, dim / 2]. A pair is an element of each half."""
 
     cosines: torch.Tensor
     sines: torch.Tensor
-    interleaved: bool = False
 
     @property
     def dim(self) -> int:
@@ -90,7 +89,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """head_is_split: a rank's head reads its part of the hidden features, from `head_offset` on; the ranks sum logits."""
+    """head_is_split: a rank's head reads its own hidden features, from `head_offset` on, and the ranks sum logits."""
 
     embedding: torch.Tensor
     layers: tuple[Layer, ...]

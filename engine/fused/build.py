@@ -67,14 +67,24 @@ def _prepared(
     decoder = read_decoder(model, world.rank, max_model_len)
     for layer in decoder.layers:
         _check_heads(layer.attention)
+        _check_norms(layer.attention)
     return decoder, library
 
 
 def _check_heads(attention: Attention) -> None:
     if attention.head_dim % _RUN_TOKENS or attention.head_dim > _MAX_HEAD_DIM:
         raise NotFusable(f"heads of {attention.head_dim}; expected a multiple of {_RUN_TOKENS} up to {_MAX_HEAD_DIM}")
+    if attention.rotary.dim > attention.head_dim:
+        raise NotFusable(f"{attention.rotary.dim} rotary dimensions in heads of {attention.head_dim}")
     if attention.num_kv_heads == 0 or attention.num_heads % attention.num_kv_heads:
         raise NotFusable(f"{attention.num_heads} heads that share {attention.num_kv_heads} key-value heads")
+
+
+def _check_norms(attention: Attention) -> None:
+    """Of queries and keys: the program knows one epsilon for both, and root mean squares only."""
+    norms = [norm for norm in (attention.query_norm, attention.key_norm) if norm is not None]
+    if any(norm.layer_norm or norm.bias is not None or norm.epsilon != norms[0].epsilon for norm in norms):
+        raise NotFusable("queries and keys that are not normed alike, by the root of the mean square")
 
 
 def _all_reduce(tensor: torch.Tensor) -> None:

@@ -48,12 +48,12 @@ class Op(ctypes.Structure):
 
     _fields_ = [
         *((name, INT32) for name in ("kind", "flags", "epilogue", "activation")),
-        *((name, POINTER) for name in ("source", "target", "second", "weight", "bias", "weight2", "bias2")),
+        *((name, POINTER) for name in ("source", "target", "queries", "weight", "bias", "query_norm", "key_norm")),
         *((name, POINTER) for name in ("cosines", "sines", "cache")),
         *((name, INT32) for name in ("n", "k", "source_stride", "target_stride")),
         *((name, INT32) for name in ("num_heads", "num_kv_heads", "head_dim", "rotary_dim", "window")),
         *((name, FLOAT) for name in ("epsilon", "scale", "softcap")),
-        *((name, INT32) for name in ("width", "interleaved")),
+        ("width", INT32),
     ]
 
 

@@ -148,7 +148,7 @@ class _Compiler:
     def _add(self, norm: Norm | None, room: _Room) -> None:
         ends = {**_source(room.partial), **_target(room.residual)}
         if norm is None:
-            self.ops.append(Op(kind=Kind.ADD, width=self.decoder.hidden_size, scale=1.0, **ends))
+            self.ops.append(Op(kind=Kind.ADD, width=self.decoder.hidden_size, **ends))
         else:
             self.ops.append(Op(kind=Kind.NORM_ADD, **self._norm_fields(norm), **ends))
 
@@ -161,35 +161,15 @@ class _Compiler:
             "width": self.decoder.hidden_size,
         }
 
-    def _attend(self, attention: Attention, layer_cache: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
+    def _attend(self, attention: Attention, cache: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
         """[most tokens, heads * head_dim], of this rank's heads."""
-        width = (attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim
-        projected = self._shared_buffer("projected", padded(width), torch.float32)
-        queries = self._shared_buffer("queries", attention.num_heads * attention.head_dim, self.library.dtype)
-        attended = self._shared_buffer("attended", padded(attention.num_heads * attention.head_dim), self.library.dtype)
+        num_heads, num_kv_heads, dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
+        projected = self._shared_buffer("projected", padded((num_heads + 2 * num_kv_heads) * dim), torch.float32)
+        queries = self._shared_buffer("queries", num_heads * dim, self.library.dtype)
+        attended = self._shared_buffer("attended", padded(num_heads * dim), self.library.dtype)
+        heads = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_dim": dim, "cache": cache.data_ptr()}
         self._linear(_joined(attention), normed, projected, Epilogue.STORE)
-        heads = {
-            "num_heads": attention.num_heads,
-            "num_kv_heads": attention.num_kv_heads,
-            "head_dim": attention.head_dim,
-            "cache": layer_cache.data_ptr(),
-        }
-        query_norm, key_norm = attention.query_norm, attention.key_norm
-        self.ops.append(
-            Op(
-                kind=Kind.ROTATE_WRITE,
-                second=queries.data_ptr(),
-                weight2=self._floats(query_norm.weight) if query_norm else None,
-                bias2=self._floats(key_norm.weight) if key_norm else None,
-                epsilon=query_norm.epsilon if query_norm else 0.0,
-                cosines=self._floats(attention.rotary.cosines),
-                sines=self._floats(attention.rotary.sines),
-                rotary_dim=attention.rotary.dim,
-                interleaved=attention.rotary.interleaved,
-                **_source(projected),
-                **heads,
-            )
-        )
+        self._rotate_write(attention, projected, queries, heads)
         self.ops.append(
             Op(
                 kind=Kind.ATTEND,
@@ -202,6 +182,25 @@ class _Compiler:
             )
         )
         return attended
+
+    def _rotate_write(
+        self, attention: Attention, projected: torch.Tensor, queries: torch.Tensor, heads: dict[str, int]
+    ) -> None:
+        query_norm, key_norm = attention.query_norm, attention.key_norm
+        self.ops.append(
+            Op(
+                kind=Kind.ROTATE_WRITE,
+                queries=queries.data_ptr(),
+                query_norm=self._floats(query_norm.weight) if query_norm else None,
+                key_norm=self._floats(key_norm.weight) if key_norm else None,
+                epsilon=query_norm.epsilon if query_norm else 0.0,
+                cosines=self._floats(attention.rotary.cosines),
+                sines=self._floats(attention.rotary.sines),
+                rotary_dim=attention.rotary.dim,
+                **_source(projected),
+                **heads,
+            )
+        )
 
     def _activated(self, mlp: MLP, normed: torch.Tensor) -> torch.Tensor:
         """[most tokens, intermediate size], of this rank's part."""
@@ -226,7 +225,6 @@ class _Compiler:
                 bias=self._floats(bias),
                 n=n,
                 k=k,
-                scale=1.0,
                 **fields,
                 **_source(source),
                 **_target(target),
@@ -252,6 +250,7 @@ class _Compiler:
         """One buffer for all layers."""
         if name not in self.shared:
             self.shared[name] = self._buffer(width, dtype)
+        assert self.shared[name].shape[1] == width, f"{name}: layers of different widths"
         return self.shared[name]
 
 
@@ -278,9 +277,9 @@ def _gated(mlp: MLP) -> Projection:
     """Gate and up as one projection: a panel of the gate, then the same outputs of up."""
     assert mlp.gate is not None
     weight = _alternating(mlp.gate.weight, mlp.up.weight)
-    if mlp.gate.bias is None or mlp.up.bias is None:
-        return Projection(weight)
-    return Projection(weight, _alternating(mlp.gate.bias, mlp.up.bias))
+    biases = [projection.bias for projection in (mlp.gate, mlp.up) if projection.bias is not None]
+    assert len(biases) in (0, 2), "a gate and its other half have biases both or neither"
+    return Projection(weight, _alternating(*biases) if biases else None)
 
 
 def _alternating(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Runs one step on this rank through the native program. Knows nothing of requests, sampling or other ranks' timing.
 
 A row's logits do not depend on what else is in the batch, nor on how its prompt was cut into chunks: every sum is taken
-in one order.
+in one order. (The sum over three ranks or more is gloo's own where they cannot share memory.)
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class FusedRunner:
 
         They are valid until the next step.
         """
+        most = self._compiled.logits.shape[0]
+        assert len(step.token_ids) <= most, f"a step of {len(step.token_ids)} tokens; there is room for {most}"
         native = native_step(step, self.cache.block_size)
         for stage in self._compiled.stages:
             self._library.run(stage.ops, native.structure)

@@ -63,14 +63,12 @@ inline void norm_head(float* x, const float* weight, int dim, float epsilon) {
     for (int i = 0; i < dim; ++i) x[i] = normed(found, x, weight, nullptr, i);
 }
 
-inline void rotate(float* x, const float* cosines, const float* sines, int rotary_dim, bool interleaved) {
+inline void rotate(float* x, const float* cosines, const float* sines, int rotary_dim) {
     const int half = rotary_dim / 2;
     for (int i = 0; i < half; ++i) {
-        float& first = interleaved ? x[2 * i] : x[i];
-        float& second = interleaved ? x[2 * i + 1] : x[i + half];
-        const float a = first, b = second;
-        first = a * cosines[i] - b * sines[i];
-        second = b * cosines[i] + a * sines[i];
+        const float first = x[i], second = x[i + half];
+        x[i] = first * cosines[i] - second * sines[i];
+        x[i + half] = second * cosines[i] + first * sines[i];
     }
 }
 
@@ -84,11 +82,11 @@ void rotate_write(const Op& op, const Step& step) {
         const float* from = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
         const float *cosines = op.cosines + size_t(position) * half, *sines = op.sines + size_t(position) * half;
         float head[kMaxHeadDim];
-        auto* queries = static_cast<typename T::Element*>(op.second) + size_t(row) * op.num_heads * dim;
+        auto* queries = static_cast<typename T::Element*>(op.queries) + size_t(row) * op.num_heads * dim;
         for (int h = 0; h < op.num_heads; ++h) {
             std::copy_n(from + h * dim, dim, head);
-            norm_head(head, op.weight2, dim, op.epsilon);
-            rotate(head, cosines, sines, op.rotary_dim, op.interleaved);
+            norm_head(head, op.query_norm, dim, op.epsilon);
+            rotate(head, cosines, sines, op.rotary_dim);
             for (int i = 0; i < dim; ++i) queries[h * dim + i] = T::from_float(head[i]);
         }
         const float* key = from + op.num_heads * dim;
@@ -97,8 +95,8 @@ void rotate_write(const Op& op, const Step& step) {
         const bool last = row + 1 == step.num_tokens || step.slots[row + 1] != slot + 1;
         for (int h = 0; h < op.num_kv_heads; ++h) {
             std::copy_n(key + h * dim, dim, head);
-            norm_head(head, op.bias2, dim, op.epsilon);
-            rotate(head, cosines, sines, op.rotary_dim, op.interleaved);
+            norm_head(head, op.key_norm, dim, op.epsilon);
+            rotate(head, cosines, sines, op.rotary_dim);
             cache.write(slot, h, head, value + h * dim);
             if (opens && last) cache.clear_after(slot, h);
         }

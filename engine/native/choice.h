@@ -11,8 +11,6 @@ namespace fastserve {
 
 constexpr int kSearchBlock = 1024;
 
-inline __mmask16 lanes_up_to(int count) { return count >= kLanes ? 0xffff : __mmask16((1u << std::max(0, count)) - 1); }
-
 // The row's maximum, and in `index` the first place that has it. A NaN anywhere is the maximum, as torch has it.
 inline float best_of(const float* x, int width, int32_t* index) {
     __m512 best = _mm512_set1_ps(-INFINITY);

@@ -121,7 +121,6 @@ void finish(const Op& op, int row, int panel, const float* sums) {
             continue;
         }
         auto* out = static_cast<float*>(op.target) + size_t(row) * op.target_stride + column;
-        if (op.scale != 1.0f) value = _mm512_mul_ps(value, _mm512_set1_ps(op.scale));
         if (op.softcap > 0.0f) value = capped(value, op.softcap);
         if (op.epilogue == kAccumulate) value = _mm512_add_ps(_mm512_loadu_ps(out), value);
         _mm512_storeu_ps(out, value);

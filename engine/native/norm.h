@@ -8,10 +8,6 @@
 
 namespace fastserve {
 
-inline int num_rows_of(const Op& op, const Step& step) {
-    return op.flags & kWantedRows ? step.num_rows : step.num_tokens;
-}
-
 template <class T>
 void embed(const Op& op, const Step& step) {
     const auto* table = static_cast<const typename T::Element*>(op.weight);
@@ -28,7 +24,7 @@ inline float sum_of(const float* x, int width, float mean, bool squared) {
     __m512 total = _mm512_setzero_ps();
     const __m512 centre = _mm512_set1_ps(mean);
     for (int i = 0; i < width; i += kLanes) {
-        const __mmask16 inside = width - i >= kLanes ? 0xffff : __mmask16((1u << (width - i)) - 1);
+        const __mmask16 inside = lanes_up_to(width - i);
         const __m512 value = _mm512_maskz_sub_ps(inside, _mm512_maskz_loadu_ps(inside, x + i), centre);
         total = squared ? _mm512_fmadd_ps(value, value, total) : _mm512_add_ps(total, value);
     }
@@ -79,7 +75,7 @@ inline void add(const Op& op, const Step& step) {
     for (int row = 0; row < step.num_tokens; ++row) {
         const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
         float* out = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
-        for (int i = 0; i < op.width; ++i) out[i] += op.scale * x[i];
+        for (int i = 0; i < op.width; ++i) out[i] += x[i];
     }
 }
 

@@ -36,21 +36,20 @@ struct Op {
     int32_t kind, flags, epilogue, activation;
     const void* source;
     void* target;
-    void* second;         // kRotateWrite: queries out
-    const void* weight;   // packed for kLinear, the table for kEmbed, float for norms
+    void* queries;            // kRotateWrite: where they go, as T
+    const void* weight;       // packed for kLinear, the table for kEmbed, float for norms
     const float* bias;
-    const float* weight2; // kRotateWrite: query norm
-    const float* bias2;   // kRotateWrite: key norm
-    const float* cosines; // [positions, rotary_dim / 2]
+    const float* query_norm;  // kRotateWrite: weights, null where queries are not normed
+    const float* key_norm;
+    const float* cosines;     // [positions, rotary_dim / 2]
     const float* sines;
-    void* cache;          // this layer's keys and values
-    int32_t n, k;               // outputs and inputs, both multiples of 32 (padded with zeros)
+    void* cache;              // this layer's keys and values
+    int32_t n, k;             // kLinear: outputs and inputs, padded with zeros to multiples of 32
     int32_t source_stride, target_stride;  // in elements
     int32_t num_heads, num_kv_heads, head_dim, rotary_dim;
-    int32_t window;             // 0: none
+    int32_t window;           // kAttend: how many tokens a query sees, itself included; 0: all before it
     float epsilon, scale, softcap;
-    int32_t width;              // of a norm, before padding; outputs that kLinear stores
-    int32_t interleaved;        // kRotateWrite: pairs (0, 1), (2, 3), ... instead of the two halves
+    int32_t width;            // of the rows that norms, sums and caps work on, before padding
 };
 
 struct Step {
@@ -65,5 +64,9 @@ struct Step {
     const int32_t* tables;      // block tables, one after the other
     const int32_t* first_blocks;  // [num_chunks], where each one's table begins
 };
+
+inline int num_rows_of(const Op& op, const Step& step) {
+    return op.flags & kWantedRows ? step.num_rows : step.num_tokens;
+}
 
 }  // namespace fastserve

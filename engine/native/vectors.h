@@ -14,6 +14,9 @@ namespace fastserve {
 
 constexpr int kLanes = 16;
 
+// The first `count` lanes, at most all of them.
+inline __mmask16 lanes_up_to(int count) { return count >= kLanes ? 0xffff : __mmask16((1u << (count > 0 ? count : 0)) - 1); }
+
 inline float bits_to_float(uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);

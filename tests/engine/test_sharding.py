@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from engine import process_group, shared_memory
 from engine.architectures import SHARDABLE
@@ -16,7 +17,7 @@ from engine.process_group import World
 from engine.runner import build_runner
 from engine.sharding import load_shard, parameter_bytes, shard
 from tests.engine.playing import CPU, assert_played_like, load_reference, make_played, play
-from tests.engine.tiny_models import FAMILIES, MORE_FAMILIES
+from tests.engine.tiny_models import FAMILIES, MORE_FAMILIES, make_tiny_model
 from tests.engine.worlds import RankWorld
 
 TinyModel = Callable[[str], Path]
@@ -40,6 +41,14 @@ def play_families(
         num_bytes[family] = parameter_bytes(model)
     put((logits, num_bytes, uses_shared_memory()))
     process_group.leave()
+
+
+def assert_found_like(reference: PreTrainedModel, found: list[dict[int, Any]]) -> None:
+    """What one rank put, against the whole model."""
+    sequences = make_played(LENGTHS)
+    for sequence, logits in zip(sequences, found, strict=True):
+        sequence.logits = {position: torch.from_numpy(row) for position, row in logits.items()}
+    assert_played_like(reference, sequences)
 
 
 def uses_shared_memory() -> bool:
@@ -74,15 +83,24 @@ def test_ranks_together_give_the_logits_of_the_whole_model(
     for family, folder in folders.items():
         reference = load_reference(folder)
         for logits, _, _ in results:
-            sequences = make_played(LENGTHS)
-            for sequence, found in zip(sequences, logits[family], strict=True):
-                sequence.logits = {position: torch.from_numpy(row) for position, row in found.items()}
-            assert_played_like(reference, sequences)
+            assert_found_like(reference, logits[family])
         whole = parameter_bytes(reference)
         assert all(num_bytes[family] < whole or size == 1 for _, num_bytes, _ in results)
     if reduce == "gloo":
         assert not any(shared for _, _, shared in results)
     assert shared_memory_segments(world.port) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_head_too_narrow_to_be_shared_is_summed_by_all_ranks_all_the_same(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "narrow", hidden_size=64)  # AutoTP cuts no finer than 64: a rank gets nothing
+    config = EngineConfig("shm", "", dtype="float32", tensor_parallel_size=2, kv_cache_tokens=1024, num_threads=1)
+    with RankWorld(play_families, 2, ({"narrow": folder}, config)) as world:
+        results = world.results()
+        assert world.join() == [0, 0]
+    for logits, _, _ in results:
+        assert_found_like(load_reference(folder), logits["narrow"])
 
 
 def test_every_family_that_may_be_split_is_compared_with_the_whole_model() -> None:

@@ -71,10 +71,19 @@ def make_tiny_model(folder: Path, family: str = "llama", **overrides: Any) -> Pa
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        _randomise_biases_and_norms(model)
     model.generation_config.eos_token_id = EOS_TOKEN_ID
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def _randomise_biases_and_norms(model: torch.nn.Module) -> None:
+    """They start as zeros and ones, so that one that is lost or taken for another would not show."""
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter += 0.2 * torch.randn_like(parameter)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
