@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -27,9 +27,10 @@ from fastserve.ports import LOOPBACK, PortRange, claimed_range, free_port, is_ta
 from fastserve.process_tree import adopt_orphans, end_descendants
 from fastserve.ray_environment import HAProxy, ray_environment
 from fastserve.readiness import is_ready, why_failed
+from fastserve.service_watch import watch
+from fastserve.start_watch import StartOutcome
 
 DASHBOARD_PORT = 8265
-_POLL_S = 0.5
 _DRAIN_S = 15.0
 _MAX_OPEN_FILES = 65_536
 _SHORT_FOLDER = "/tmp"  # Ray adds 56 characters and HAProxy 20 to the path of a socket, which may have 107
@@ -64,7 +65,9 @@ def launch(config: Path, address: ServiceAddress, stop: threading.Event, console
     _allow_many_connections()
     dashboard_port = free_port(DASHBOARD_PORT)
     with _serving(config, dashboard_port) as service:
-        return _watch(service, address, f"http://{LOOPBACK}:{dashboard_port}", stop, console)
+        dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
+        ready = f"{address.base_url}/v1 (OpenAI API), dashboard {dashboard_url}"
+        return watch(service.process, partial(_look, service, address, dashboard_url), ready, stop, console)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +104,10 @@ def _haproxy(run_folder: Path, replica_ports: PortRange | None) -> HAProxy | Non
     return HAProxy(write_spliceless(binary, run_folder), free_port(9101), free_port(8404), replica_ports)
 
 
-def _watch(
-    service: _Serving,
-    address: ServiceAddress,
-    dashboard_url: str,
-    stop: threading.Event,
-    console: Console,
-) -> int:
-    started_s = time.monotonic()
-    ready = False
-    while not stop.wait(_POLL_S):
-        if service.process.poll() is not None:
-            console.print(
-                f"[red]the service ended by itself[/] (exit {service.process.returncode}); its messages are above"
-            )
-            return 1
-        if not ready and (reason := why_failed(dashboard_url, service.environment)):
-            console.print("[red]the service cannot start:[/]")
-            console.print(reason, markup=False)
-            return 1
-        if not ready and (ready := is_ready(address.base_url)):
-            took_s = time.monotonic() - started_s
-            console.print(
-                f"[green]ready[/] after {took_s:.0f} s: {address.base_url}/v1 (OpenAI API), dashboard {dashboard_url}",
-                soft_wrap=True,
-            )
-    console.print("stopping ...")
-    return 0
+def _look(service: _Serving, address: ServiceAddress, dashboard_url: str) -> StartOutcome | None:
+    if reason := why_failed(dashboard_url, service.environment):
+        return StartOutcome(failure=reason)
+    return StartOutcome() if is_ready(address.base_url) else None
 
 
 def _drain(process: subprocess.Popen[bytes]) -> None:

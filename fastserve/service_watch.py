@@ -1,0 +1,41 @@
+"""Owns the time between a service's start and its end: says when it is ready, notices when it fails. Ends nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+
+from rich.console import Console
+
+from fastserve.start_watch import Look, StartWatch
+
+_POLL_S = 0.5
+
+
+def watch(process: subprocess.Popen[bytes], look: Look, ready: str, stop: threading.Event, console: Console) -> int:
+    """The exit status: 0 after `stop`, which is heard within half a second, and 1 when the service failed.
+
+    ready: what to say of a service that has become ready.
+    """
+    started_s = time.monotonic()
+    is_told = False
+    with StartWatch(look) as start:
+        while not stop.wait(_POLL_S):
+            if process.poll() is not None:
+                _tell_end(process, console)
+                return 1
+            outcome = start.outcome
+            if outcome is not None and outcome.failure is not None:
+                console.print("[red]the service cannot start:[/]")
+                console.print(outcome.failure, markup=False)
+                return 1
+            if outcome is not None and not is_told:
+                is_told = True
+                console.print(f"[green]ready[/] after {time.monotonic() - started_s:.0f} s: {ready}", soft_wrap=True)
+    console.print("stopping ...")
+    return 0
+
+
+def _tell_end(process: subprocess.Popen[bytes], console: Console) -> None:
+    console.print(f"[red]the service ended by itself[/] (exit {process.returncode}); its messages are above")

@@ -1,0 +1,92 @@
+"""From a service's start to its end, with a process that only waits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from rich.console import Console
+
+from fastserve.service_watch import watch
+from fastserve.start_watch import StartOutcome
+
+BOUND_S = 30.0
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """Runs until its standard input is closed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as waiting:
+        yield waiting
+        assert waiting.stdin is not None
+        waiting.stdin.close()
+
+
+class Watching:
+    """`watch` in a thread, and what it says."""
+
+    def __init__(self, process: subprocess.Popen[bytes], look: Callable[[], StartOutcome | None]) -> None:
+        self.stop = threading.Event()
+        self.said: list[str] = []
+        self.has_said = threading.Event()
+        self.status: int | None = None
+        self._thread = threading.Thread(target=self._run, args=(process, look), daemon=True)
+        self._thread.start()
+
+    def ended(self) -> int | None:
+        self._thread.join(BOUND_S)
+        return self.status
+
+    def write(self, text: str) -> int:
+        self.said.append(text)
+        self.has_said.set()
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def _run(self, process: subprocess.Popen[bytes], look: Callable[[], StartOutcome | None]) -> None:
+        console = Console(file=self, width=200)  # type: ignore[arg-type]
+        self.status = watch(process, look, "here", self.stop, console)
+
+
+def test_a_look_that_hangs_does_not_keep_the_service_from_stopping(process: subprocess.Popen[bytes]) -> None:
+    looking, never = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        looking.set()
+        never.wait()
+
+    watching = Watching(process, hang)
+    assert looking.wait(BOUND_S)
+    watching.stop.set()
+
+    assert watching.ended() == 0
+    never.set()
+
+
+def test_a_service_that_is_ready_is_told_once_and_then_runs_on(process: subprocess.Popen[bytes]) -> None:
+    watching = Watching(process, StartOutcome)
+    assert watching.has_said.wait(BOUND_S)
+    watching.stop.set()
+
+    assert watching.ended() == 0
+    assert "".join(watching.said).count("ready after") == 1
+
+
+def test_a_start_that_fails_is_told_with_its_reason(process: subprocess.Popen[bytes]) -> None:
+    watching = Watching(process, lambda: StartOutcome(failure="no [bold] weights"))
+
+    assert watching.ended() == 1
+    assert "no [bold] weights" in "".join(watching.said)
+
+
+def test_a_process_that_ends_by_itself_is_told_with_its_status() -> None:
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"]) as process:
+        watching = Watching(process, lambda: None)
+
+        assert watching.ended() == 1
+        assert "(exit 7)" in "".join(watching.said)
