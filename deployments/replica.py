@@ -6,14 +6,12 @@ Wires the rank class of `engine` into the rank group of `cluster`. Computes noth
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray import serve
@@ -27,6 +25,7 @@ from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
 from deployments.queueing.messages import Claim, Leave, QueueMessage, Register, Release
 from deployments.queueing.vital_task import loud_task
+from deployments.replica_life import ReplicaLife
 from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
 from deployments.telemetry.metrics import ServingMetrics
@@ -38,11 +37,8 @@ from engine.rank import Rank
 from engine.wire import ReplicaChannel
 from scheduling.replicas import ReplicaState
 
-logger = logging.getLogger("ray.serve")
-
 HEARTBEAT_S = 1.0
 CONNECT_TIMEOUT_S = 30.0
-FAREWELL_S = 0.5  # how long open calls get to send their failure to the ingress before the process ends
 
 
 class ModelReplica:
@@ -61,17 +57,22 @@ class ModelReplica:
         make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
         self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
         channel = await self._connect(str(Path(self._socket_dir) / "rank0.sock"))
+        self._is_leaving = False
         self._line = QueueClient(
             f"replica-{self._replica_id}",
             lambda: find_ray_queue(context.app_name, context.deployment),
-            lambda: [self._registration()],
+            self._presence,
         )
         self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
         reporter = MetricsReporter(context.app_name, self._metrics_now)
-        self._beating = _owned(self._heartbeat())
-        loops = (self._link.run(), self._line.run(), self._end_with_the_group())
-        self._tasks: list[asyncio.Task[None]] = [self._beating, *(_owned(loop) for loop in loops)]
+        works = {
+            "the group of ranks": self._group.watch(),
+            "the link to rank 0": self._link.run(),
+            "the line to the queue": self._line.run(),
+            "the heartbeat": self._heartbeat(),
+        }
+        self._life = ReplicaLife(works, self._say_farewell)
         # A replica that cannot report is no worse at answering.
         self._reporting = loud_task(reporter.run(), "the replica's metrics")
 
@@ -105,14 +106,14 @@ class ModelReplica:
         return self._capacity
 
     async def check_health(self) -> None:
-        """Serve's health check. A broken group ends the process by itself; this is the second line."""
-        if any(task.done() for task in self._tasks):
+        """Serve's health check. A replica that cannot go on ends its process by itself; this is the second line."""
+        if self._life.is_over:
             raise RuntimeError("a background task of this replica has ended")
 
     async def __del__(self) -> None:
         """Serve's destructor, called once the replica has drained."""
-        for task in getattr(self, "_tasks", []):
-            task.cancel()
+        if hasattr(self, "_life"):
+            self._life.stop()
         if hasattr(self, "_reporting"):
             self._reporting.cancel()
         if hasattr(self, "_group"):
@@ -126,6 +127,10 @@ class ModelReplica:
         except BaseException:
             self._group.kill()
             raise
+
+    def _presence(self) -> list[QueueMessage]:
+        """What a queue hears of this replica, as long as it may grant anything here."""
+        return [] if self._is_leaving else [self._registration()]
 
     def _registration(self) -> QueueMessage:
         capacity = self._capacity
@@ -145,26 +150,19 @@ class ModelReplica:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            self._line.tell(self._registration())
+            for message in self._presence():
+                self._line.tell(message)
 
-    async def _end_with_the_group(self) -> None:
-        """One rank ended: tell the open calls, then end this process, so that Serve replaces the replica at once."""
-        failure = await self._group.watch()
-        logger.error("Replica %s ends: %s", self._replica_id, failure)
-        self._beating.cancel()
+    def _say_farewell(self) -> None:
+        """The queue grants nothing more here, and the open calls fail."""
+        self._is_leaving = True
         self._line.tell(Leave(self._replica_id))
         self._link.break_off()
         self._remove_socket()
-        await asyncio.sleep(FAREWELL_S)
-        os._exit(1)
 
     def _remove_socket(self) -> None:
         if hasattr(self, "_socket_dir"):
             shutil.rmtree(self._socket_dir, ignore_errors=True)
-
-
-def _owned(loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.create_task(loop)
 
 
 def _rank_group(config: EngineConfig, resources: ReplicaResources) -> RankGroup:
