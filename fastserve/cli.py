@@ -40,11 +40,13 @@ def serve(
     from fastserve.start_checks import check_start
 
     stop = threading.Event()
-    stop_on_signals(stop)
-    if until_input_ends:
-        stop_when_input_ends(stop)
     with _errors_as_exit_code():
-        address = check_start(config)
+        address = check_start(
+            config
+        )  # may fetch for minutes; a signal ends it at once, for there is nothing to end yet
+        stop_on_signals(stop)
+        if until_input_ends:
+            stop_when_input_ends(stop)
         status = launch(config, address, stop, err)
     raise typer.Exit(status)
 

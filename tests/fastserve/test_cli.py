@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +77,22 @@ def test_serving_a_model_that_is_not_there_ends_with_the_reason(tmp_path: Path) 
     assert code == 1
     assert "nowhere" in output
     assert "Traceback" not in output
+
+
+def test_a_signal_while_a_checkpoint_is_fetched_ends_the_command_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    text = (ROOT / "serve_config.yaml").read_text()
+    config.write_text(text.replace("embedded:SmolLM2-135M-Instruct", "nobody/nothing"))
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(60)
+        environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}", "HF_HOME": str(tmp_path)}
+        command = [sys.executable, "-m", "fastserve.cli", "serve", str(config)]
+        with subprocess.Popen(command, env={**os.environ, **environment, "NO_PROXY": "*"}, cwd=ROOT) as process:
+            connection, _ = hub.accept()
+            with connection:
+                process.send_signal(signal.SIGTERM)
+
+                assert process.wait(60) == -signal.SIGTERM
 
 
 def test_one_question_prints_the_answer_of_the_first_model() -> None:
