@@ -94,7 +94,8 @@ def test_ranks_together_give_the_logits_of_the_whole_model(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_head_too_narrow_to_be_shared_is_summed_by_all_ranks_all_the_same(tmp_path: Path) -> None:
-    folder = make_tiny_model(tmp_path / "narrow", hidden_size=64)  # AutoTP cuts no finer than 64: a rank gets nothing
+    """AutoTP cuts no finer than 64, so that one rank gets nothing of it."""
+    folder = make_tiny_model(tmp_path / "narrow", hidden_size=64, num_attention_heads=4, num_key_value_heads=2)
     config = EngineConfig("shm", "", dtype="float32", tensor_parallel_size=2, kv_cache_tokens=1024, num_threads=1)
     with RankWorld(play_families, 2, ({"narrow": folder}, config)) as world:
         results = world.results()
