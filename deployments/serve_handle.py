@@ -7,15 +7,20 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
-from ray.exceptions import RayActorError, TaskCancelledError
-from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
+from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import (
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
 from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import ModelUnavailable, ReplicaFailed
 from deployments.generate_call import GenerateCall, GenerationEvent, Started
 
 # What a dead, cut off or vanished replica raises, in Serve's plain and its gRPC data plane.
-REPLICA_ERRORS = (RayActorError, TaskCancelledError, RequestCancelledError, grpc.RpcError)
+REPLICA_ERRORS = (RayActorError, TaskCancelledError, RequestCancelledError, ReplicaUnavailableError, grpc.RpcError)
 
 
 class ServeModelHandle:
@@ -40,6 +45,10 @@ class ServeModelHandle:
         except DeploymentUnavailableError as error:
             raise ModelUnavailable(self.name, str(error)) from error
         except REPLICA_ERRORS as error:
+            raise ReplicaFailed(replica_id, type(error).__name__) from error
+        except RayTaskError:
+            raise  # what the replica itself said
+        except RayError as error:  # its worker, its node, or the way to it
             raise ReplicaFailed(replica_id, type(error).__name__) from error
         except RayServeException as error:
             raise ModelUnavailable(self.name, str(error)) from error

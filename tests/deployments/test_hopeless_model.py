@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
@@ -18,39 +18,11 @@ from deployments.queueing.membership import Membership
 from deployments.queueing.messages import Register
 from deployments.serve_handle import ServeModelHandle
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
+from tests.deployments.serve_fakes import FailingHandle
 from tests.deployments.test_router import MODEL, RouterOnFakeLine, make_pending
 
 FAILED = Membership(frozenset(), can_serve=False)
 STARTING = Membership(frozenset(), can_serve=True)
-
-
-class FailingResponse:
-    """Serve's stream of a call that never reaches a replica: it ends with what routing raised."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __aiter__(self) -> AsyncIterator[object]:
-        return self
-
-    async def __anext__(self) -> object:
-        raise self._error
-
-    def cancel(self) -> None:
-        """Nothing runs."""
-
-
-class FailingHandle:
-    """Serve's handle, whose calls all end with `error`."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def options(self, **_: object) -> FailingHandle:
-        return self
-
-    def remote(self, _: object) -> FailingResponse:
-        return FailingResponse(self._error)
 
 
 def make_router(line: QueueClient) -> RouterOnFakeLine:
