@@ -6,7 +6,6 @@ Wires the rank class of `engine` into the rank group of `cluster`. Computes noth
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
@@ -32,7 +31,7 @@ from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from deployments.telemetry.ray_metrics import RaySink
 from engine.config import EngineConfig
-from engine.protocol import EngineCapacity, EngineStats
+from engine.protocol import EngineCapacity
 from engine.rank import Rank
 from engine.wire import ReplicaChannel
 from scheduling.replicas import ReplicaState
@@ -52,7 +51,7 @@ class ModelReplica:
         context = serve.get_replica_context()
         self._replica_id: str = context.replica_tag
         self._started_ms = time.time_ns() // 1_000_000
-        self._group = _rank_group(config, resources)
+        self._group = _rank_group(resources)
         self._capacity: EngineCapacity = await self._group.load(config)
         make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
         self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
@@ -96,14 +95,6 @@ class ModelReplica:
         finally:
             await outputs.aclose()
             self._line.tell(Release(grant.lease_id))
-
-    async def engine_stats(self) -> EngineStats:
-        """The engine's gauges and counters as of its last step."""
-        return self._link.stats
-
-    async def describe(self) -> EngineCapacity:
-        """What the engine offers, each rank's parameter bytes among it."""
-        return self._capacity
 
     async def check_health(self) -> None:
         """Serve's health check. A replica that cannot go on ends its process by itself; this is the second line."""
@@ -165,8 +156,7 @@ class ModelReplica:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
 
 
-def _rank_group(config: EngineConfig, resources: ReplicaResources) -> RankGroup:
+def _rank_group(resources: ReplicaResources) -> RankGroup:
     placement_group = ray.util.get_current_placement_group()
     placement = None if placement_group is None else RankPlacement(placement_group, resources.bundles())
-    num_threads = str(config.num_threads or max(1, (os.cpu_count() or 1) // config.tensor_parallel_size))
-    return RankGroup(Rank, resources.num_ranks, {"OMP_NUM_THREADS": num_threads}, placement)
+    return RankGroup(Rank, resources.num_ranks, {}, placement)

@@ -43,7 +43,7 @@ class ServeModelHandle:
                 yield event
             finished = True
         except DeploymentUnavailableError as error:
-            raise ModelUnavailable(self.name, str(error)) from error
+            raise ModelUnavailable(self.name, "it failed to deploy") from error
         except REPLICA_ERRORS as error:
             raise ReplicaFailed(replica_id, type(error).__name__) from error
         except RayTaskError:

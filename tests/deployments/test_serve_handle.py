@@ -1,4 +1,4 @@
-"""Every way in which a replica, its node or the way to it can break is the replica's failure, for which others may do."""
+"""Every way in which a replica, its node or the way to it can break is the replica's failure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from ray.exceptions import (
     RpcError,
     WorkerCrashedError,
 )
-from ray.serve.exceptions import ReplicaUnavailableError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.errors import ReplicaFailed, to_api_error
+from deployments.errors import ModelUnavailable, ReplicaFailed, to_api_error
 from deployments.generate_call import Started
 from deployments.serve_handle import ServeModelHandle
 from scheduling.errors import QueueFull
@@ -37,7 +38,7 @@ async def failure_of(error: Exception) -> Exception:
     handle = ServeModelHandle("m", None, cast("DeploymentHandle[Any]", FailingHandle(error, STARTED)))
     events = handle.generate(make_pending().args[0])
     assert await anext(events) is STARTED
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - which one it is, is what the tests ask
+    with pytest.raises(Exception) as raised:
         await anext(events)
     return raised.value
 
@@ -71,3 +72,10 @@ async def test_what_the_replica_itself_raised_keeps_its_own_status() -> None:
 
     assert shown is not None
     assert (shown.status, shown.code) == (429, "queue_full")
+
+
+async def test_a_model_that_failed_to_deploy_is_named_in_plain_words() -> None:
+    failure = await failure_of(DeploymentUnavailableError(DeploymentID(name="m", app_name="a")))
+
+    assert isinstance(failure, ModelUnavailable)
+    assert str(failure) == "model 'm' is unavailable: it failed to deploy"
