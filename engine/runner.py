@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from engine.architectures import UnsupportedModel, context_length
 from engine.attention import AttentionStep, ShapeProbe
 from engine.config import EngineConfig
-from engine.fused.build import CacheSize, fused_runner
+from engine.fused.build import CacheSize, bytes_to_copy, fused_runner
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
 from engine.memory import available_blocks, num_blocks
@@ -69,7 +69,8 @@ def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> 
     if world.rank == 0:
         warn_if_gathering(world.device, dtype, config.block_size, shapes)
     block_bytes = bytes_per_block(shapes, config.block_size, dtype)
-    available = min(world.gathered(available_blocks(config, block_bytes, world.device)))
+    promised = bytes_to_copy(model, config) if world.device.type == "cpu" else 0
+    available = min(world.gathered(available_blocks(config, block_bytes, world.device, promised)))
     longest = max_model_len(model, config)
     blocks = num_blocks(config, longest, block_bytes, available)
     if (fused := fused_runner(model, CacheSize(shapes, blocks), config, longest, world)) is not None:

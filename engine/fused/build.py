@@ -58,6 +58,11 @@ def fused_runner(
     return FusedRunner(compiled, library, cache, decoder.vocab_size, _all_reduce)
 
 
+def bytes_to_copy(model: PreTrainedModel, config: EngineConfig) -> int:
+    """What the native program's own copy of this rank's weights takes, before the model's can be let go."""
+    return 0 if config.cpu_kernels == "torch" else sum(parameter.nbytes for parameter in model.parameters())
+
+
 def _prepared(
     model: PreTrainedModel, config: EngineConfig, max_model_len: int, world: World
 ) -> tuple[Decoder, NativeLibrary]:

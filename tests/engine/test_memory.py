@@ -63,6 +63,12 @@ def test_an_explicit_size_may_take_all_of_it() -> None:
     assert available_blocks(make_config(kv_cache_tokens=16), block_bytes=10_000, device=CPU) == 100
 
 
+def test_what_the_weights_will_still_take_is_not_the_caches() -> None:
+    config = make_config(kv_cache_tokens=16, tensor_parallel_size=2)
+    assert available_blocks(config, block_bytes=10_000, device=CPU, promised_bytes=300_000) == 20
+    assert available_blocks(config, block_bytes=10_000, device=CPU, promised_bytes=600_000) == 0
+
+
 def test_no_room_for_one_sequence_is_an_error_with_the_arithmetic() -> None:
     with pytest.raises(InsufficientMemory, match=r"10 blocks x 100 bytes = 1,000 bytes .* 900 bytes .*max_model_len"):
         num_blocks(make_config(), max_model_len=160, block_bytes=100, available=9)
