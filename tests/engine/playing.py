@@ -73,17 +73,21 @@ def make_played(lengths: list[int], seed: int = 0) -> list[Played]:
     ]
 
 
-def play(run: Callable[[Step], torch.Tensor], sequences: list[Played], seed: int = 0) -> None:
+def play(
+    run: Callable[[Step], torch.Tensor], sequences: list[Played], seed: int = 0, block_size: int = BLOCK_SIZE
+) -> None:
     """Steps until all is computed; each step takes some of the sequences, each with one token or a few."""
     rng = random.Random(seed)
     while waiting := [sequence for sequence in sequences if not sequence.is_done]:
         chosen = rng.sample(waiting, rng.randint(1, len(waiting)))
-        play_step(run, chosen, [rng.choice([1, 1, 2, 7, 19, 40]) for _ in chosen])
+        play_step(run, chosen, [rng.choice([1, 1, 2, 7, 19, 40]) for _ in chosen], block_size)
 
 
-def play_step(run: Callable[[Step], torch.Tensor], chosen: list[Played], num_tokens: list[int]) -> None:
+def play_step(
+    run: Callable[[Step], torch.Tensor], chosen: list[Played], num_tokens: list[int], block_size: int = BLOCK_SIZE
+) -> None:
     chunks = [sequence.next_chunk(num) for sequence, num in zip(chosen, num_tokens, strict=True)]
-    arrangement = arrange(chunks, BLOCK_SIZE)
+    arrangement = arrange(chunks, block_size)
     logits = run(arrangement.step)
     for sequence, chunk, place in zip(chosen, chunks, arrangement.scheduled, strict=True):
         sequence.num_computed += len(chunk.token_ids)
@@ -97,13 +101,15 @@ def make_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.f
     return ModelRunner(model, KVCache(probe_shapes(model, CPU), num_blocks, BLOCK_SIZE, dtype, CPU), CPU)
 
 
-def make_fused_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.float32) -> FusedRunner:
+def make_fused_runner(
+    folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.float32, block_size: int = BLOCK_SIZE
+) -> FusedRunner:
     """The whole model on one rank as the native program, without DeepSpeed."""
     register_paged_attention()
     model = load_model(folder, dtype, ATTENTION_NAME)
     size = CacheSize(probe_shapes(model, CPU), num_blocks)
     name = str(dtype).removeprefix("torch.")
-    config = EngineConfig("m", "", dtype=name, max_num_batched_tokens=512, num_threads=1)  # type: ignore[arg-type]
+    config = EngineConfig("m", "", dtype=name, block_size=block_size, num_threads=1)  # type: ignore[arg-type]
     runner = fused_runner(model, size, config, 512, ALONE)
     assert runner is not None
     return runner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from tests.engine.runner_checks import (
     check_a_neighbour_full_of_nan_does_no_harm,
     check_a_step_that_wants_no_logits_gives_none,
 )
-from tests.engine.tiny_models import FAMILIES
+from tests.engine.tiny_models import FAMILIES, make_tiny_model
 
 TinyModel = Callable[[str], Path]
 LENGTHS = [1, 9, 16, 33, 70, 200, 12]
@@ -36,6 +37,46 @@ def test_mixed_batches_give_the_logits_of_a_plain_forward_pass(family: str, tiny
     sequences = make_played(LENGTHS)
     play(make_fused_runner(tiny_model(family)).run, sequences)
     assert_played_like(load_reference(tiny_model(family)), sequences)
+
+
+LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides"),
+    [
+        pytest.param("llama", {"vocab_size": 301, "intermediate_size": 75}, id="sizes that fill no panel"),
+        pytest.param("llama", {"attention_bias": True, "mlp_bias": True}, id="biases everywhere"),
+        pytest.param("llama", {"tie_word_embeddings": True}, id="tied embeddings"),
+        pytest.param("llama", {"head_dim": 256}, id="the largest heads"),
+        pytest.param("llama", {"num_attention_heads": 16, "num_key_value_heads": 1}, id="more heads than a tile"),
+        pytest.param("llama", {"hidden_act": "gelu"}, id="gelu"),
+        pytest.param("llama", {"hidden_act": "relu"}, id="relu"),
+        pytest.param(
+            "llama",
+            {"rope_parameters": {**LLAMA3_ROPE, "rope_theta": 1e4, "original_max_position_embeddings": 64}},
+            id="llama3 rope",
+        ),
+        pytest.param(
+            "llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}}, id="yarn rope"
+        ),
+        pytest.param("qwen2", {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1}, id="windows"),
+        pytest.param("mistral", {"sliding_window": None}, id="no window"),
+        pytest.param("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}, id="no caps"),
+    ],
+)
+def test_what_a_checkpoint_may_ask_for_is_computed(family: str, overrides: dict[str, Any], tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path, family, **overrides)
+    sequences = make_played([9, 70, 33])
+    play(make_fused_runner(folder).run, sequences)
+    assert_played_like(load_reference(folder), sequences)
+
+
+@pytest.mark.parametrize("block_size", [32, 256])
+def test_blocks_may_hold_several_runs(block_size: int, tiny_model: TinyModel) -> None:
+    sequences = make_played(LENGTHS)
+    play(make_fused_runner(tiny_model("gemma2"), block_size=block_size).run, sequences, block_size=block_size)
+    assert_played_like(load_reference(tiny_model("gemma2")), sequences)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
