@@ -6,7 +6,8 @@ Every function treats its rows one by one, so that a row's result never depends 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from array import array
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -39,8 +40,8 @@ def adjust(row: Tensor, sampling: SamplingParams, history: list[int], num_prompt
     The order is vLLM's: bias, then repetition (over prompt and output), then frequency and presence (over the output).
     Stop tokens are masked last, so that nothing can bring them back.
     """
-    for token_id, bias in sampling.logit_bias:
-        row[token_id] += bias
+    if sampling.logit_bias:
+        _add_bias(row, sampling.logit_bias)
     if sampling.repetition_penalty != 1.0:
         _penalise_repetition(row, sampling.repetition_penalty, history)
     if sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0:
@@ -49,19 +50,30 @@ def adjust(row: Tensor, sampling: SamplingParams, history: list[int], num_prompt
         row[list(sampling.stop_token_ids)] = -math.inf
 
 
+def _add_bias(row: Tensor, bias: tuple[tuple[int, float], ...]) -> None:
+    token_ids, values = zip(*bias, strict=True)
+    added = torch.frombuffer(array("d", values), dtype=torch.float64).to(row)
+    row.index_add_(0, _ids(token_ids).to(row.device), added)
+
+
 def _penalise_repetition(row: Tensor, penalty: float, history: list[int]) -> None:
-    seen = torch.tensor(sorted(set(history)), dtype=torch.long, device=row.device)
+    """Once for each token, however often it occurs: each occurrence reads the old value and writes the same new one."""
+    seen = _ids(history).to(row.device)
     logits = row[seen]
     row[seen] = torch.where(logits > 0, logits / penalty, logits * penalty)
 
 
 def _penalise_output(row: Tensor, sampling: SamplingParams, output: list[int]) -> None:
-    counts = Counter(output)
-    if not counts:
+    if not output:
         return
-    seen = torch.tensor(list(counts.keys()), dtype=torch.long, device=row.device)
-    times = torch.tensor(list(counts.values()), dtype=row.dtype, device=row.device)
-    row[seen] -= sampling.frequency_penalty * times + sampling.presence_penalty
+    counts = torch.bincount(_ids(output).to(row.device))
+    seen = counts.nonzero().squeeze(1)
+    row[seen] -= sampling.frequency_penalty * counts[seen].to(row) + sampling.presence_penalty
+
+
+def _ids(token_ids: Iterable[int]) -> Tensor:
+    """At least one token id, by way of a buffer: a long list takes a seventh of the time that torch itself needs."""
+    return torch.frombuffer(array("q", token_ids), dtype=torch.long)
 
 
 def scale(logits: Tensor, params: list[SamplingParams]) -> Tensor:

@@ -11,6 +11,7 @@ from deployments.errors import ApiError, invalid
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 16
 MAX_LOGPROBS = 20
+MAX_LOGIT_BIASES = 1024
 MAX_PRIORITY = 100.0
 MAX_DEADLINE_MS = 86_400_000.0
 MAX_TOKEN_ID_DIGITS = 18
@@ -96,6 +97,17 @@ class RequestFields(StrictModel):
         if isinstance(stops, list) and "" in stops:
             raise ValueError("strings that are not empty")
         return stops
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _not_too_many_biases(cls, bias: object) -> object:
+        if isinstance(bias, dict) and len(bias) > MAX_LOGIT_BIASES:
+            raise invalid(
+                f"logit_bias: got {len(bias)} entries; expected at most {MAX_LOGIT_BIASES}.",
+                "logit_bias",
+                "invalid_value",
+            )
+        return bias
 
     @field_validator("logit_bias")
     @classmethod

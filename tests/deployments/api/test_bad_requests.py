@@ -84,6 +84,16 @@ async def test_a_field_that_is_wrong_is_named(field: str, value: object) -> None
         assert (await service.chat()).status_code == 200
 
 
+async def test_more_biases_than_a_step_can_bear_are_refused_with_their_number_and_the_limit() -> None:
+    async with serving() as service:
+        refused = _error(await service.chat(logit_bias={str(token): 1 for token in range(1025)}), 400)
+        at_the_limit = _error(await service.chat(logit_bias={str(token): 1 for token in range(1024)}), 400)
+
+    assert refused["param"] == "logit_bias"
+    assert refused["message"] == "logit_bias: got 1025 entries; expected at most 1024."
+    assert "token id 1023" in at_the_limit["message"]  # the fake vocabulary is smaller than the limit
+
+
 @pytest.mark.parametrize(
     ("message", "param"),
     [
