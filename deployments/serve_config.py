@@ -14,7 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.config import INGRESS_NAME, IngressUserConfig, ServingConfig, parse_user_config
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem, insides_withheld, model_in, problems_of, unknown_key, without_insides
-from deployments.serve_fields import deployment_problems, http_problems, shape_problems
+from deployments.serve_fields import deployment_problems, http_problems, max_replicas, shape_problems
 
 IMPORT_PATH = "deployments.app:build"
 _IMPORT_PATHS = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))  # both are Serve's
@@ -22,7 +22,10 @@ _IMPORT_PATHS = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))  # both are Serve's
 
 @dataclass(frozen=True, slots=True)
 class ValidatedServeConfig:
-    """A file with nothing wrong in it. `document` is the file itself, as Ray Serve takes it."""
+    """A file with nothing wrong in it.
+
+    document: the file itself, as Ray Serve takes it. max_open_requests: as many as may wait or run at the same time.
+    """
 
     document: dict[str, Any]
     app_name: str
@@ -30,6 +33,7 @@ class ValidatedServeConfig:
     user_config: IngressUserConfig
     host: str
     port: int
+    max_open_requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ def load_serve_config(path: str | Path) -> ValidatedServeConfig:
         raise ConfigError(found)
     name = str(application.fields.get("name", "default"))
     options = schema.http_options
-    return ValidatedServeConfig(document, name, serving, user_config, options.host, options.port)
+    max_open = _max_open_requests(application, serving, user_config)
+    return ValidatedServeConfig(document, name, serving, user_config, options.host, options.port, max_open)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -113,6 +118,13 @@ def _our_settings(
         return serving, _user_config(application), problems
     except ConfigError as error:
         return serving, None, [*problems, *error.problems]
+
+
+def _max_open_requests(application: _Application, serving: ServingConfig, user_config: IngressUserConfig) -> int:
+    """Every model has a queue of its own, and slots on each of its replicas."""
+    replicas = {fields["name"]: max_replicas(fields) for _, fields in application.deployments()}
+    waiting = user_config.bounds.max_waiting * len(serving.models)
+    return waiting + sum(model.max_num_seqs * replicas.get(model.name, 1) for model in serving.models)
 
 
 def _user_config(application: _Application) -> IngressUserConfig:

@@ -41,13 +41,12 @@ def serve(
 
     stop = threading.Event()
     with _errors_as_exit_code():
-        address = check_start(
-            config
-        )  # may fetch for minutes; a signal ends it at once, for there is nothing to end yet
+        # It may fetch for minutes; a signal ends it at once, because there is nothing to end yet.
+        expected = check_start(config)
         stop_on_signals(stop)
         if until_input_ends:
             stop_when_input_ends(stop)
-        status = launch(config, address, stop, err)
+        status = launch(config, expected, stop, err)
     raise typer.Exit(status)
 
 

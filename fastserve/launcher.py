@@ -32,7 +32,10 @@ from fastserve.start_watch import StartOutcome
 
 DASHBOARD_PORT = 8265
 _DRAIN_S = 15.0
-_MAX_OPEN_FILES = 65_536
+_MAX_OPEN_FILES = 1_048_576
+_FILES_PER_CONNECTION = 2  # HAProxy's two ends
+_OTHER_FILES = 1_000
+_IDLE_CONNECTIONS = 3_000  # of clients that ask nothing now: they must not take the places of those that ask
 _SHORT_FOLDER = "/tmp"  # Ray adds 56 characters and HAProxy 20 to the path of a socket, which may have 107
 
 
@@ -53,18 +56,27 @@ class ServiceAddress:
         return f"http://{host}:{self.port}"
 
 
-def launch(config: Path, address: ServiceAddress, stop: threading.Event, console: Console) -> int:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What those outside may expect. max_open_requests: as many as may wait or run at the same time."""
+
+    address: ServiceAddress
+    max_open_requests: int
+
+
+def launch(config: Path, expected: Expected, stop: threading.Event, console: Console) -> int:
     """Serves `config` until `stop` is set or the service ends by itself; returns the exit status.
 
     Raises:
-        LaunchError: the HTTP port is taken.
+        LaunchError: the HTTP port is taken, or so many requests need more files than this user may open.
     """
+    address = expected.address
     if is_taken(address.port):
         raise LaunchError(f"port {address.port} is taken: stop what listens there, or change http_options.port")
     adopt_orphans()
-    _allow_many_connections()
+    max_connections = connections_for(expected.max_open_requests, _allow_many_files())
     dashboard_port = free_port(DASHBOARD_PORT)
-    with _serving(config, dashboard_port) as service:
+    with _serving(config, dashboard_port, max_connections) as service:
         dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
         ready = f"{address.base_url}/v1 (OpenAI API), dashboard {dashboard_url}"
         return watch(service.process, partial(_look, service, address, dashboard_url), ready, stop, console)
@@ -79,10 +91,10 @@ class _Serving:
 
 
 @contextlib.contextmanager
-def _serving(config: Path, dashboard_port: int) -> Iterator[_Serving]:
+def _serving(config: Path, dashboard_port: int, max_connections: int) -> Iterator[_Serving]:
     """Ray and Serve as a child, in a process group of its own: the terminal's Ctrl-C is ours to pass on."""
     with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder, claimed_range() as replica_ports:
-        haproxy = _haproxy(Path(run_folder), replica_ports)
+        haproxy = _haproxy(Path(run_folder), replica_ports, max_connections)
         environment = ray_environment(os.environ, Path(run_folder), haproxy)
         process = subprocess.Popen(
             [sys.executable, "-m", "fastserve.local_ray", str(config), str(dashboard_port)],
@@ -97,11 +109,12 @@ def _serving(config: Path, dashboard_port: int) -> Iterator[_Serving]:
             end_descendants()
 
 
-def _haproxy(run_folder: Path, replica_ports: PortRange | None) -> HAProxy | None:
+def _haproxy(run_folder: Path, replica_ports: PortRange | None, max_connections: int) -> HAProxy | None:
     binary = find_haproxy()
     if binary is None:
         return None
-    return HAProxy(write_spliceless(binary, run_folder), free_port(9101), free_port(8404), replica_ports)
+    script = write_spliceless(binary, run_folder)
+    return HAProxy(script, max_connections, free_port(9101), free_port(8404), replica_ports)
 
 
 def _look(service: _Serving, address: ServiceAddress, dashboard_url: str) -> StartOutcome | None:
@@ -118,12 +131,30 @@ def _drain(process: subprocess.Popen[bytes]) -> None:
         process.wait(_DRAIN_S)
 
 
-def _allow_many_connections() -> None:
-    """Raises the soft limit on open files: one waiting client costs two, and 1,024 is a common default."""
+def _allow_many_files() -> int:
+    """Raises the soft limit on open files, 1,024 in many places, as far as it may go; returns what it is then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def connections_for(max_open_requests: int, max_files: int) -> int:
+    """How many clients HAProxy lets in: all that may wait or run, and idle ones as far as open files allow.
+
+    Raises:
+        LaunchError: not even those that may wait or run fit. HAProxy would end, or queue in front of our queue.
+    """
+    room = (max_files - _OTHER_FILES) // _FILES_PER_CONNECTION
+    if room < max_open_requests:
+        needed = max_open_requests * _FILES_PER_CONNECTION + _OTHER_FILES
+        raise LaunchError(
+            f"{max_open_requests} requests that wait or run need {needed} open files, and {max_files} are allowed: "
+            "lower bounds.max_waiting, or raise the hard limit (ulimit -Hn)"
+        )
+    return min(max_open_requests + _IDLE_CONNECTIONS, room)
 
 
 def stop_on_signals(stop: threading.Event) -> None:

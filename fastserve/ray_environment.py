@@ -14,9 +14,6 @@ from pathlib import Path
 
 from fastserve.ports import PortRange
 
-# Above the admission bound of 1,024 waiting requests plus an allowance for idle connections, so that HAProxy's own
-# first-come-first-served queue never forms in front of ours.
-_MAX_CONNECTIONS = 4000
 _MIN_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"
 _MAX_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 
@@ -25,10 +22,12 @@ _MAX_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 class HAProxy:
     """What is run as HAProxy, the ports of its own metrics and statistics, and those of the ingresses behind it.
 
-    replica_ports: None leaves them to Ray, which gives every cluster of a machine the same ones.
+    max_connections: above what admission lets wait and run, so that HAProxy's own first-come-first-served queue never
+    forms in front of ours. replica_ports: None leaves them to Ray, which gives all clusters of a machine the same ones.
     """
 
     binary: Path
+    max_connections: int
     metrics_port: int = 9101
     stats_port: int = 8404
     replica_ports: PortRange | None = None
@@ -69,7 +68,7 @@ def _haproxy_environment(run_folder: Path, haproxy: HAProxy) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.binary),
-        "RAY_SERVE_HAPROXY_MAXCONN": str(_MAX_CONNECTIONS),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy.max_connections),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(haproxy.metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(haproxy.stats_port),
         # Idle seconds, not total ones: a client that sends no headers, an ingress that sends no byte for an hour.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from deployments.serve_config import load_serve_config
 from engine.checkpoint import resolve
-from fastserve.launcher import ServiceAddress
+from fastserve.launcher import Expected, ServiceAddress
 
 
-def check_start(path: Path) -> ServiceAddress:
-    """Where the service that `path` describes will be. Fetches checkpoints from the hub where the file names one.
+def check_start(path: Path) -> Expected:
+    """What to expect of the service that `path` describes. Fetches checkpoints from the hub where the file names one.
 
     Raises:
         ConfigError: the file is wrong.
@@ -19,4 +19,4 @@ def check_start(path: Path) -> ServiceAddress:
     config = load_serve_config(path)
     for model in config.serving.models:
         resolve(model.source)
-    return ServiceAddress(config.host, config.port)
+    return Expected(ServiceAddress(config.host, config.port), config.max_open_requests)

@@ -57,6 +57,24 @@ def test_a_file_without_deployments_means_every_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("good", "changed", "expected"),
+    [
+        ("alpha: 2.0", "alpha: 2.0", 1024 + 2 * 32),
+        ("alpha: 2.0", "bounds: {max_waiting: 9000}", 9000 + 2 * 32),
+        ("max_replicas: 2", "max_replicas: 5", 1024 + 5 * 32),
+        ("- {name: small,", "- {name: other, max_num_seqs: 8, source: x}\n        - {name: small,", 2048 + 8 + 2 * 32),
+        ("autoscaling_config: {min_replicas: 0, max_replicas: 2, target_ongoing", "num_replicas: 3 #", 1024 + 3 * 32),
+        ("autoscaling_config: {min_replicas: 0, max_replicas: 2, target_ongoing", "num_replicas: auto #", 1024 + 3200),
+    ],
+)
+def test_as_many_requests_may_be_open_as_all_queues_and_all_slots_hold(
+    tmp_path: Path, good: str, changed: str, expected: int
+) -> None:
+    assert good in GOOD
+    assert _load(tmp_path, GOOD.replace(good, changed)).max_open_requests == expected
+
+
+@pytest.mark.parametrize(
     ("good", "bad", "said"),
     [
         ("source:", "sauce:", "applications[0].args.models[0].sauce: unknown key"),

@@ -15,7 +15,7 @@ import psutil
 import yaml
 from rich.console import Console
 
-from fastserve.launcher import ServiceAddress, launch, stop_on_signals
+from fastserve.launcher import Expected, ServiceAddress, launch, stop_on_signals
 from fastserve.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -77,5 +77,5 @@ def _config(port: int, builder: str) -> dict[str, object]:
 if __name__ == "__main__":
     stopped = threading.Event()
     stop_on_signals(stopped)
-    address = ServiceAddress("127.0.0.1", int(sys.argv[2]))
-    sys.exit(launch(Path(sys.argv[1]), address, stopped, Console(stderr=True, width=200)))
+    expected = Expected(ServiceAddress("127.0.0.1", int(sys.argv[2])), max_open_requests=100)
+    sys.exit(launch(Path(sys.argv[1]), expected, stopped, Console(stderr=True, width=200)))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from fastserve.launcher import LaunchError, ServiceAddress, launch
+from fastserve.launcher import Expected, LaunchError, ServiceAddress, connections_for, launch
 from tests.fastserve.launching import launched
 
 ENDS_WITHIN_S = 30
@@ -55,7 +55,14 @@ def test_a_port_that_is_taken_is_said_before_anything_is_started(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(LaunchError, match=f"port {port} is taken"):
-            launch(tmp_path / "none.yaml", ServiceAddress("127.0.0.1", port), threading.Event(), Console())
+            launch(tmp_path / "none.yaml", Expected(ServiceAddress("127.0.0.1", port), 1), threading.Event(), Console())
+
+
+def test_all_requests_that_may_be_open_have_a_connection_and_idle_clients_as_far_as_files_allow() -> None:
+    assert connections_for(1_088, 1_000_000) == 1_088 + 3_000
+    assert connections_for(1_088, 4_096) == 1_548
+    with pytest.raises(LaunchError, match=r"1088 requests that wait or run need 3176 open files, and 3175 are allowed"):
+        connections_for(1_088, 3_175)
 
 
 def test_a_service_for_the_whole_network_is_asked_on_loopback() -> None:
