@@ -181,8 +181,20 @@ def _check_links(folder: Path) -> None:
 def _shard_names(folder: Path) -> list[str]:
     """The files that the index names; none where there is no index."""
     index = folder / INDEX
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else []
+    names = _indexed(index) if index.is_file() else []
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise UnsafeCheckpoint(f"{index}: expected names of .safetensors files beside it, got {name!r}")
     return names
+
+
+def _indexed(index: Path) -> list[str]:
+    try:
+        shards = json.loads(index.read_text())["weight_map"].values()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index}: expected JSON with a weight_map from tensors to files, got {error!r}"
+        ) from None
+    if strange := [shard for shard in shards if not isinstance(shard, str)]:
+        raise CheckpointError(f"{index}: expected names of files in weight_map, got {strange[0]!r}")
+    return sorted(set(shards))

@@ -10,7 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.checkpoint import ModelNotFound, ModelNotInstalled, UnsafeCheckpoint, models_folder, resolve, weight_bytes
+from engine.checkpoint import (
+    CheckpointError,
+    ModelNotFound,
+    ModelNotInstalled,
+    UnsafeCheckpoint,
+    models_folder,
+    resolve,
+    weight_bytes,
+)
 
 
 def write_index(folder: Path, *names: str) -> None:
@@ -90,6 +98,18 @@ def test_a_shard_name_that_leaves_the_folder_is_refused(folder: Path, name: str)
     write_index(folder, name)
     with pytest.raises(UnsafeCheckpoint, match="beside it"):
         resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "5", "{}", '{"weight_map": []}', '{"weight_map": {"a": 5}}', '{"weight_map": {"a": {}}}', "\xff"],
+)
+def test_an_index_that_is_none_is_one_line_that_names_it(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(text, encoding="latin-1")
+    with pytest.raises(CheckpointError, match=r"index\.json: expected .* weight_map") as refused:
+        resolve(str(folder))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_shard_that_is_missing_is_named(folder: Path) -> None:
