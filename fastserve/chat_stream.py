@@ -91,13 +91,17 @@ def _piece(data: str, received: Sequence[str]) -> str:
 
 def _refusal(response: httpx.Response, body: bytes) -> RequestRefused:
     error = _error_of(body)
-    retry_after = response.headers.get("retry-after")
     return RequestRefused(
         response.status_code,
         str(error.get("message") or response.reason_phrase),
         code=str(error["code"]) if error.get("code") else None,
-        retry_after_s=float(retry_after) if retry_after else None,
+        retry_after_s=_seconds(response.headers.get("retry-after", "")),
     )
+
+
+def _seconds(retry_after: str) -> float | None:
+    """None for a date, the header's other form: a proxy may send one, and our clocks need not agree with its."""
+    return float(retry_after) if retry_after.isdecimal() and retry_after.isascii() else None
 
 
 def _error_of(body: bytes) -> Mapping[str, object]:

@@ -73,6 +73,15 @@ def test_a_refusal_says_why_and_when_to_come_back() -> None:
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (429, "queue_full", 7.0)
 
 
+@pytest.mark.parametrize("retry_after", ["Sun, 22 Nov 2026 18:00:00 GMT", "soon", "-1", "nan"])
+def test_a_refusal_until_a_date_is_a_refusal_of_unknown_length(retry_after: str) -> None:
+    script = Script(status=503, headers={"retry-after": retry_after}, body=b"<html>busy</html>")
+    with client_of(script) as client, pytest.raises(RequestRefused, match="503") as caught:
+        client.submit("Hi", model="m").result(WAIT_S)
+
+    assert caught.value.retry_after_s is None
+
+
 def test_a_refusal_in_a_proxys_own_words_is_a_refusal_all_the_same() -> None:
     script = Script(status=503, body=b"<html>busy</html>")
     with client_of(script) as client, pytest.raises(RequestRefused, match="503: Service Unavailable"):
