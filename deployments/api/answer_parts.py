@@ -29,6 +29,11 @@ class Part:
         """Log probabilities wait for the text that they belong to."""
         return bool(self.text) or self.finish_reason is not None
 
+    @property
+    def num_logprobs(self) -> int:
+        """Log probabilities to write, those of alternatives among them."""
+        return sum(1 + len(one.top) for one in (*self.logprobs, *(self.prompt_logprobs or ())))
+
     def add(self, delta: ChoiceDelta) -> None:
         self.text += delta.text
         self.token_ids += delta.token_ids

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deployments.api.answer_parts import Gathering
+from deployments.api.answer_writer import AnswerWriter, as_event
 from deployments.api.auth import Tenant, tenant_of
 from deployments.api.disconnect import until_disconnected
 from deployments.api.generation import ChoiceDelta, ChoiceEvent, generate_all
@@ -132,10 +133,11 @@ class Exchange(Response, Generic[BodyT]):
         record.model, record.standing = subject.model.name, subject.standing
         prepared = await self._flow.prepare(body, subject, asker)
         plan = record.plan = prepared.plan
+        writer = AnswerWriter(prepared.format, self._around.pool, self._key(subject, asker))
         async with aclosing(generate_all(plan.model.handle, plan.choices)) as events:
             deltas = _deltas(events, record, shows_output=prepared.shows_output)
             async with aclosing(deltas):
-                await (_stream if prepared.stream else _whole)(prepared, deltas, sender, record)
+                await (_stream if prepared.stream else _whole)(prepared, deltas, writer, sender, record)
 
     async def _parsed(self, raw: bytes, asker: Asker) -> BodyT:
         """The body. Until it has been read, nobody knows its priority: a large one waits as one without any does."""
@@ -143,6 +145,10 @@ class Exchange(Response, Generic[BodyT]):
             return parse_json(raw, self._flow.schema)
         key = asker.settings.score_policy().key(Stamp(0.0, self._around.unix_clock()))
         return await self._around.pool.run(key, parse_json, raw, self._flow.schema)
+
+    def _key(self, subject: Subject, asker: Asker) -> float:
+        stamp = subject.standing.provisional_stamp(self._around.unix_clock())
+        return asker.settings.score_policy().key(stamp)
 
     def _subject(self, body: BodyT, asker: Asker) -> Subject:
         model = self._around.models.get(body.model) if body.model is not None else self._around.default_model
@@ -179,17 +185,25 @@ async def _deltas(
 
 
 async def _whole(
-    prepared: Prepared, deltas: AsyncGenerator[ChoiceDelta, None], sender: HttpSender, record: RequestRecord
+    prepared: Prepared,
+    deltas: AsyncGenerator[ChoiceDelta, None],
+    writer: AnswerWriter,
+    sender: HttpSender,
+    record: RequestRecord,
 ) -> None:
     gathering = Gathering()
     async for delta in deltas:
         gathering.add(delta)
-    answer = prepared.format.whole(gathering.whole(), _usage(record), record.e2e_s)
-    await sender.json(answer, headers=_started_headers(record))
+    answer = await writer.whole(gathering.whole(), _usage(record), record.e2e_s)
+    await sender.document(answer, headers=_started_headers(record))
 
 
 async def _stream(
-    prepared: Prepared, deltas: AsyncGenerator[ChoiceDelta, None], sender: HttpSender, record: RequestRecord
+    prepared: Prepared,
+    deltas: AsyncGenerator[ChoiceDelta, None],
+    writer: AnswerWriter,
+    sender: HttpSender,
+    record: RequestRecord,
 ) -> None:
     """The status goes out with the first text, so that whatever fails before it keeps a status of its own."""
     gathering = Gathering()
@@ -199,9 +213,9 @@ async def _stream(
             continue
         if not sender.has_started:
             await sender.open_events(_started_headers(record))
-        await sender.events(prepared.format.chunks(gathering.take(part)))
+        await sender.events(await writer.events(gathering.take(part)))
     if prepared.include_usage:
-        await sender.events([prepared.format.usage_chunk(_usage(record))])
+        await sender.events(as_event(prepared.format.usage_chunk(_usage(record))))
     await sender.close_events()
 
 

@@ -26,6 +26,7 @@ from engine.protocol import SamplingParams
 from scheduling.errors import DeadlinePassed
 
 DEFAULT_COMPLETION_TOKENS = 16
+MAX_ECHOED_LOGPROBS = 2**18  # of one request: they are all in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class CompletionFlow:
             sampling = replace(sampling, prompt_logprobs=body.logprobs)
         key = self.workshop.key_of(subject, asker)
         prompts = await self.workshop.preprocessor.prompts(subject.model, body.prompt, key)
+        _check_echo(body, sum(map(len, prompts)))
         budgets = [self._budget(body, subject.model, prompt) for prompt in prompts]
         draft = replace(
             self.workshop.draft(subject, asker, sampling),
@@ -139,6 +141,19 @@ def _checked_budget(body: RequestFields, budget: int) -> int:
     if body.min_tokens > budget:
         raise invalid(f"min_tokens: got {body.min_tokens}; expected at most max_tokens, {budget}.", "min_tokens")
     return budget
+
+
+def _check_echo(body: CompletionRequest, num_prompt_tokens: int) -> None:
+    if not body.echo or body.logprobs is None:
+        return
+    num_logprobs = num_prompt_tokens * body.n * (body.logprobs + 1)
+    if num_logprobs > MAX_ECHOED_LOGPROBS:
+        raise invalid(
+            f"logprobs: got {num_logprobs} to echo ({num_prompt_tokens} prompt tokens times n, {body.n}, times "
+            f"logprobs and the token's own, {body.logprobs + 1}); expected at most {MAX_ECHOED_LOGPROBS}.",
+            "logprobs",
+            "invalid_value",
+        )
 
 
 def _chat_budget(body: ChatCompletionRequest, model: ModelService, num_prompt_tokens: int) -> int:

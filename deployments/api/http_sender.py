@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 from starlette.types import Message, Send
 
+from deployments.api.answer_writer import as_event
 from deployments.errors import ApiError, ClientDisconnected
 
 DONE = b"data: [DONE]\n\n"
@@ -27,16 +27,19 @@ class HttpSender:
         self.has_started = False
 
     async def json(self, body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        await self.document(orjson.dumps(body), status, headers)
+
+    async def document(self, raw: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        """JSON that has been written already."""
         await self._start(status, JSON_TYPE, headers or {})
-        await self._body(orjson.dumps(body), more=False)
+        await self._body(raw, more=False)
 
     async def open_events(self, headers: Mapping[str, str]) -> None:
         await self._start(200, EVENT_STREAM_TYPE, {**headers, "cache-control": "no-cache"})
 
-    async def events(self, documents: list[dict[str, Any]]) -> None:
-        """All documents in one write."""
-        if documents:
-            await self._body(b"".join(b"data: " + orjson.dumps(one) + b"\n\n" for one in documents), more=True)
+    async def events(self, raw: bytes) -> None:
+        """Server-sent events that have been written already, one or more, in one write."""
+        await self._body(raw, more=True)
 
     async def close_events(self) -> None:
         await self._body(DONE, more=False)
@@ -46,7 +49,7 @@ class HttpSender:
         if not self.has_started:
             await self.json(error.body(), error.status, error.headers())
             return
-        await self.events([error.body()])
+        await self.events(as_event(error.body()))
         await self._body(b"", more=False)
 
     async def _start(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:

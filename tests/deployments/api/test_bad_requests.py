@@ -94,6 +94,21 @@ async def test_more_biases_than_a_step_can_bear_are_refused_with_their_number_an
     assert "token id 1023" in at_the_limit["message"]  # the fake vocabulary is smaller than the limit
 
 
+async def test_more_log_probabilities_of_echoed_prompts_than_fit_in_memory_are_refused() -> None:
+    async with serving(FakeHandle(max_model_len=10_000)) as service:
+        prompts = ["x" * 2_048] * 64
+        refused = _error(await service.complete(prompt=prompts, echo=True, logprobs=2, max_tokens=0), 400)
+        both = _error(await service.complete(prompt=prompts, n=2, echo=True, logprobs=1, max_tokens=0), 400)
+        unechoed = await service.complete(prompt=prompts[:1], logprobs=20, max_tokens=1)
+        allowed = await service.complete(prompt="x" * 9_000, echo=True, logprobs=20, max_tokens=0)
+
+    assert refused["param"] == "logprobs"
+    assert "got 393216 to echo" in refused["message"]
+    assert "at most 262144" in refused["message"]
+    assert "got 524288 to echo" in both["message"]
+    assert (unechoed.status_code, allowed.status_code) == (200, 200)
+
+
 @pytest.mark.parametrize(
     ("message", "param"),
     [
