@@ -26,6 +26,7 @@ from scheduling.score import ScorePolicy
 INGRESS_NAME = "Ingress"
 MAX_RANK_CPUS = 0.3
 MAX_REPLICA_RANK_CPUS = 0.7  # two replicas, the ingress and bundle 0 fit on two logical CPUs
+MAX_WAITING = 100_000  # each dispatch looks at all that wait, to check the bound on overtaking
 MIB = 2**20
 
 Positive = Annotated[float, Field(gt=0)]
@@ -166,7 +167,7 @@ class TenantConfig(Settings):
 class BoundsConfig(Settings):
     """What the service holds at most. max_predicted_wait_s: the longest Retry-After that a refusal tells."""
 
-    max_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    max_waiting: Annotated[int, Field(ge=1, le=MAX_WAITING)] = 1024
     max_waiting_tokens: Annotated[int, Field(ge=1)] | None = None
     max_predicted_wait_s: Positive = 60.0
     max_pending_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
@@ -184,7 +185,7 @@ DEFAULT_CLASSES = {
 class IngressUserConfig(TopSettings):
     """The Ingress's `user_config`: what may change while the service runs.
 
-    tiers: the priority of each `service_tier`. tenants: by API key, or by `sha256:` and the key's hex digest; with none
+    tiers: the priority of each `service_tier`; those not named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none
     everyone is the tenant `default`.
     """
 
@@ -208,6 +209,11 @@ class IngressUserConfig(TopSettings):
         """No API key: a message names the tenant's place, and shows nothing that may have a key inside."""
         seen = Withheld("text") if is_key(location) and isinstance(value, str) else without_insides(value)
         return without_key(location, data), seen
+
+    @field_validator("tiers")
+    @classmethod
+    def _with_those_not_named(cls, tiers: dict[str, float]) -> dict[str, float]:
+        return DEFAULT_TIERS | tiers
 
     @field_validator("beta")
     @classmethod

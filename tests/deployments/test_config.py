@@ -137,6 +137,11 @@ def test_no_user_config_means_every_default() -> None:
     assert settings.score_policy(epoch=3).epoch == 3
 
 
+def test_tiers_that_are_not_named_keep_their_priorities() -> None:
+    tiers = parse_user_config({"tiers": {"flex": -20, "batch": -50}}).tiers
+    assert tiers == {"flex": -20, "batch": -50, "default": 0, "auto": 0, "priority": 10}
+
+
 def test_a_key_may_stand_there_itself_or_as_its_digest_in_either_case() -> None:
     keys = ["plain", "sha256:" + "9f" * 32, "sha256:" + "9F" * 32]
     assert list(parse_user_config({"tenants": {key: {"name": "x"} for key in keys}}).tenants) == keys
@@ -150,6 +155,7 @@ def test_a_key_may_stand_there_itself_or_as_its_digest_in_either_case() -> None:
         ({"alpha": 0, "beta": 0}, "user_config.beta: got 0; expected alpha or beta above 0"),
         ({"betta": 1}, "user_config.betta: unknown key, got 1; expected beta"),
         ({"bounds": {"max_wait": 1}}, "user_config.bounds.max_wait: unknown key, got 1; expected max_waiting"),
+        ({"bounds": {"max_waiting": 100_001}}, "bounds.max_waiting: got 100001; expected at most 100000"),
         ({"tiers": {"flex": 101}}, "user_config.tiers.flex: got 101; expected at most 100"),
         ({"classes": {}}, "user_config.classes: got {}; expected at least 1 of them"),
         ({"classes": {"a": {"min_priority": 0, "ttft_s": 0, "tpot_s": 1}}}, "ttft_s: got 0; expected more than 0"),
