@@ -8,6 +8,17 @@ import shutil
 import sys
 from pathlib import Path
 
+HEADERS_WITHIN_S = 30
+_SCRIPT = r"""#!/bin/sh
+for argument; do
+    if [ "$before" = -f ]; then
+        sed -i 's/^defaults$/&\n    timeout http-request {headers_within_s}s/' "$argument"
+    fi
+    before=$argument
+done
+exec {binary} -dS "$@"
+"""
+
 
 def find_haproxy() -> Path | None:
     """The HAProxy that Ray Serve would run: its own package brings one on Linux. None where there is none."""
@@ -21,13 +32,15 @@ def find_haproxy() -> Path | None:
     return None if found is None else Path(found)
 
 
-def write_spliceless(binary: Path, folder: Path) -> Path:
-    """A script in `folder` that runs `binary` without splice.
+def write_wrapper(binary: Path, folder: Path, headers_within_s: int = HEADERS_WITHIN_S) -> Path:
+    """A script in `folder` that runs `binary` with what Ray's configuration cannot be told.
 
-    Ray's configuration asks for splice, and with it HAProxy 2.8 does not tell the ingress of a client that went away
-    while its request waits (docs/decisions/0004-haproxy-without-splice.md).
+    Without splice: Ray's configuration asks for it, and with it HAProxy 2.8 does not tell the ingress of a client that
+    went away while its request waits (docs/decisions/0004-haproxy-without-splice.md). With a bound on the time for a
+    request's headers: Ray sets one on silence only, and a byte a minute would hold a connection for ever. That line
+    stands in front of Ray's, so that one of Ray's would win, in the same file, by whose name Ray knows its process.
     """
     script = folder / "haproxy"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(binary))} -dS "$@"\n')
+    script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary)), headers_within_s=headers_within_s))
     script.chmod(0o700)
     return script

@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fastserve.errors import FastServeError
-from fastserve.haproxy import find_haproxy, write_spliceless
+from fastserve.haproxy import find_haproxy, write_wrapper
 from fastserve.ports import LOOPBACK, PortRange, claimed_range, free_port, is_taken
 from fastserve.process_tree import adopt_orphans, end_descendants
 from fastserve.ray_environment import HAProxy, ray_environment
@@ -113,7 +113,7 @@ def _haproxy(run_folder: Path, replica_ports: PortRange | None, max_connections:
     binary = find_haproxy()
     if binary is None:
         return None
-    script = write_spliceless(binary, run_folder)
+    script = write_wrapper(binary, run_folder)
     return HAProxy(script, max_connections, free_port(9101), free_port(8404), replica_ports)
 
 

@@ -71,7 +71,7 @@ def _haproxy_environment(run_folder: Path, haproxy: HAProxy) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy.max_connections),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(haproxy.metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(haproxy.stats_port),
-        # Idle seconds, not total ones: a client that sends no headers, an ingress that sends no byte for an hour.
+        # Idle seconds, not total ones: a client that sends no byte of its body, an ingress that sends none for an hour.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "3600",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_folder / "haproxy.cfg"),

@@ -1,20 +1,72 @@
 from __future__ import annotations
 
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from fastserve.haproxy import find_haproxy, write_spliceless
+from fastserve.haproxy import find_haproxy, write_wrapper
+from fastserve.ports import free_port
 
 
-def test_the_script_adds_the_flag_and_passes_every_argument_on(tmp_path: Path) -> None:
+def test_the_script_adds_the_flag_and_the_time_for_headers_and_passes_every_argument_on(tmp_path: Path) -> None:
     binary = tmp_path / "a binary"
     binary.write_text('#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done\n')
     binary.chmod(0o700)
 
-    script = write_spliceless(binary, tmp_path)
+    script = write_wrapper(binary, tmp_path)
 
-    said = subprocess.run([script, "-f", "one file.cfg"], check=True, capture_output=True, text=True, timeout=30).stdout
+    (tmp_path / "one file.cfg").write_text("global\ndefaults\n    mode http\n")
+
+    said = subprocess.run(
+        [script, "-f", "one file.cfg"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=30
+    ).stdout
     assert said.splitlines() == ["-dS", "-f", "one file.cfg"]
+    lines = (tmp_path / "one file.cfg").read_text().splitlines()
+    assert lines == ["global", "defaults", "    timeout http-request 30s", "    mode http"]
+
+
+@contextmanager
+def haproxy_of(folder: Path, config: str) -> Iterator[None]:
+    """HAProxy as Ray runs it, through our script."""
+    binary = find_haproxy()
+    assert binary is not None
+    script = write_wrapper(binary, folder, headers_within_s=1)
+    (folder / "haproxy.cfg").write_text(config)
+    command = [script, "-f", str(folder / "haproxy.cfg")]
+    subprocess.run([*command, "-c"], check=True, timeout=30)
+    with subprocess.Popen([*command, "-db"]) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def connected(port: int) -> socket.socket:
+    """A connection as soon as somebody listens; the test's own timeout is the bound."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
+        except ConnectionRefusedError:
+            continue
+
+
+def test_headers_that_never_end_are_refused_in_time(tmp_path: Path) -> None:
+    port = free_port()
+    config = f"defaults\n    mode http\n    timeout client 300s\nfrontend f\n    bind 127.0.0.1:{port}\n"
+    with haproxy_of(tmp_path, config), connected(port) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+
+        assert client.recv(100).startswith((b"HTTP/1.0 408 ", b"HTTP/1.1 408 "))
+
+
+def test_the_time_for_headers_is_set_where_rays_own_setting_would_win(tmp_path: Path) -> None:
+    from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+    before, _, after = HAPROXY_CONFIG_TEMPLATE.partition("\ndefaults\n")
+    assert before
+    assert "timeout http-request" in after
 
 
 def test_the_haproxy_that_ray_brings_knows_the_flag() -> None:
