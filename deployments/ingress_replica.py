@@ -86,6 +86,8 @@ class IngressReplica:
 def model_service(model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
     """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
     folder = resolve(model.source)
-    max_model_len = model.longest_sequence(context_length(read_config(folder)))
+    config = read_config(folder)
+    max_model_len = model.longest_sequence(context_length(config))
     card = ModelCard(model.name, int(time.time()), max_model_len)
-    return ModelService(ServeModelHandle(model.name, max_model_len, handle), Tokenizer.load(folder), card)
+    model_handle = ServeModelHandle(model.name, max_model_len, handle)
+    return ModelService(model_handle, Tokenizer.load(folder), card, getattr(config, "vocab_size", None))

@@ -51,11 +51,12 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class ModelService:
-    """One served model, as the ingress uses it."""
+    """One served model, as the ingress uses it. num_embeddings: tokens that its weights know, if that is known here."""
 
     handle: ModelHandle
     tokenizer: Tokenizer
     card: ModelCard
+    num_embeddings: int | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +66,17 @@ class ModelService:
     def max_model_len(self) -> int:
         """Tokens of prompt and answer: what the replicas offer, else what the checkpoint allows."""
         return self.handle.max_model_len or self.card.max_model_len
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids below it can be sent to the model: some tokenizers have tokens that the weights lack."""
+        known = self.tokenizer.vocab_size
+        return known if self.num_embeddings is None else min(known, self.num_embeddings)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """What ends an answer, of the tokens that the model can give."""
+        return tuple(token_id for token_id in self.tokenizer.eos_token_ids if token_id < self.vocab_size)
 
     def describe(self) -> dict[str, object]:
         """The model as OpenAI's `/v1/models` shows it, and its context."""

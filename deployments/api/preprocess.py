@@ -79,8 +79,8 @@ def _fitting(token_ids: list[int], model: ModelService, param: str) -> list[int]
         raise invalid(f"{param}: got no tokens; expected at least one.", param)
     if len(token_ids) >= model.max_model_len:
         raise _too_long(len(token_ids), model, param)
-    if (largest := max(token_ids)) >= model.tokenizer.vocab_size:
-        raise invalid(f"{param}: got token id {largest}; expected less than {model.tokenizer.vocab_size}.", param)
+    if (largest := max(token_ids)) >= model.vocab_size:
+        raise invalid(f"{param}: got token id {largest}; expected less than {model.vocab_size}.", param)
     return token_ids
 
 

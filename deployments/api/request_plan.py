@@ -80,7 +80,7 @@ def sampling_of(fields: RequestFields, model: ModelService, logprobs: int | None
         min_p=fields.min_p,
         min_tokens=fields.min_tokens,
         ignore_eos=fields.ignore_eos,
-        stop_token_ids=() if fields.ignore_eos else model.tokenizer.eos_token_ids,
+        stop_token_ids=() if fields.ignore_eos else model.eos_token_ids,
         presence_penalty=fields.presence_penalty,
         frequency_penalty=fields.frequency_penalty,
         repetition_penalty=fields.repetition_penalty,
@@ -133,7 +133,7 @@ def _assembly(draft: Draft, prompt: list[int]) -> TextAssembly:
 
 def _logit_bias(fields: RequestFields, model: ModelService) -> tuple[tuple[int, float], ...]:
     bias = tuple(sorted((int(token), value) for token, value in fields.logit_bias.items()))
-    if bias and bias[-1][0] >= model.tokenizer.vocab_size:
-        message = f"logit_bias: got token id {bias[-1][0]}; expected less than {model.tokenizer.vocab_size}."
+    if bias and bias[-1][0] >= model.vocab_size:
+        message = f"logit_bias: got token id {bias[-1][0]}; expected less than {model.vocab_size}."
         raise invalid(message, "logit_bias", "invalid_value")
     return bias

@@ -68,6 +68,7 @@ class FakeHandle:
     start_gate: asyncio.Event | None = None
     gate: asyncio.Event | None = None
     num_cached_tokens: int = 0
+    num_embeddings: int | None = None
     calls: list[GenerateCall] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     began: asyncio.Event = field(default_factory=asyncio.Event)
@@ -124,7 +125,8 @@ class FakeHandle:
 
 
 def fake_service(handle: FakeHandle) -> ModelService:
-    return ModelService(handle, ByteTokenizer(), ModelCard(handle.name, created_s=1_700_000_000, max_model_len=4096))
+    card = ModelCard(handle.name, created_s=1_700_000_000, max_model_len=4096)
+    return ModelService(handle, ByteTokenizer(), card, handle.num_embeddings)
 
 
 def _logprob(token: int, num_top: int) -> TokenLogprob:

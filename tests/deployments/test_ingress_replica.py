@@ -24,7 +24,9 @@ class _Handle:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     as_checkpoint_tokenizer().save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": CONTEXT}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "llama", "max_position_embeddings": CONTEXT, "vocab_size": 100})
+    )
     (tmp_path / "model.safetensors").touch()
     return tmp_path
 
@@ -41,3 +43,10 @@ def test_the_ingress_gives_no_answer_more_room_than_a_replica_has(
 
     assert service.max_model_len == longest
     assert service.describe()["max_model_len"] == longest
+
+
+def test_the_ingress_takes_no_token_that_the_weights_lack(folder: Path) -> None:
+    service = model_service(ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()))
+
+    assert service.tokenizer.vocab_size > 100
+    assert service.vocab_size == 100

@@ -84,31 +84,6 @@ async def test_a_field_that_is_wrong_is_named(field: str, value: object) -> None
         assert (await service.chat()).status_code == 200
 
 
-async def test_more_biases_than_a_step_can_bear_are_refused_with_their_number_and_the_limit() -> None:
-    async with serving() as service:
-        refused = _error(await service.chat(logit_bias={str(token): 1 for token in range(1025)}), 400)
-        at_the_limit = _error(await service.chat(logit_bias={str(token): 1 for token in range(1024)}), 400)
-
-    assert refused["param"] == "logit_bias"
-    assert refused["message"] == "logit_bias: got 1025 entries; expected at most 1024."
-    assert "token id 1023" in at_the_limit["message"]  # the fake vocabulary is smaller than the limit
-
-
-async def test_more_log_probabilities_of_echoed_prompts_than_fit_in_memory_are_refused() -> None:
-    async with serving(FakeHandle(max_model_len=10_000)) as service:
-        prompts = ["x" * 2_048] * 64
-        refused = _error(await service.complete(prompt=prompts, echo=True, logprobs=2, max_tokens=0), 400)
-        both = _error(await service.complete(prompt=prompts, n=2, echo=True, logprobs=1, max_tokens=0), 400)
-        unechoed = await service.complete(prompt=prompts[:1], logprobs=20, max_tokens=1)
-        allowed = await service.complete(prompt="x" * 9_000, echo=True, logprobs=20, max_tokens=0)
-
-    assert refused["param"] == "logprobs"
-    assert "got 393216 to echo" in refused["message"]
-    assert "at most 262144" in refused["message"]
-    assert "got 524288 to echo" in both["message"]
-    assert (unechoed.status_code, allowed.status_code) == (200, 200)
-
-
 @pytest.mark.parametrize(
     ("message", "param"),
     [
