@@ -185,8 +185,8 @@ DEFAULT_CLASSES = {
 class IngressUserConfig(TopSettings):
     """The Ingress's `user_config`: what may change while the service runs.
 
-    tiers: the priority of each `service_tier`; those not named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none
-    everyone is the tenant `default`.
+    tiers: the priority of each `service_tier`; those not named keep their default. tenants: by API key, or by `sha256:`
+    and the key's hex digest; with none everyone is the tenant `default`.
     """
 
     alpha: Annotated[float, Field(ge=0, le=1e9)] = 1.0

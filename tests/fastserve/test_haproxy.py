@@ -34,7 +34,7 @@ def haproxy_of(folder: Path, config: str) -> Iterator[None]:
     assert binary is not None
     script = write_wrapper(binary, folder, headers_within_s=1)
     (folder / "haproxy.cfg").write_text(config)
-    command = [script, "-f", str(folder / "haproxy.cfg")]
+    command = [str(script), "-f", str(folder / "haproxy.cfg")]
     subprocess.run([*command, "-c"], check=True, timeout=30)
     with subprocess.Popen([*command, "-db"]) as process:
         try:
