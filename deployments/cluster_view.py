@@ -11,6 +11,7 @@ from ray.serve.schema import ApplicationStatus
 from deployments.deployment_actors import CLUSTER_ERRORS
 from deployments.errors import ApiError
 from deployments.queueing.lines import RayQueue, find_ray_queue
+from deployments.queueing.membership import Membership
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from scheduling.snapshot import QueueSnapshot
 
@@ -43,6 +44,14 @@ class ServeClusterView:
         self._find_queue = find_queue
         self._status = status
         self._has_run = False
+        self._hopeless: set[str] = set()
+
+    def follow(self, model_name: str, membership: Membership) -> None:
+        """What Serve says of a model now."""
+        if membership.can_serve:
+            self._hopeless.discard(model_name)
+        else:
+            self._hopeless.add(model_name)
 
     async def queue_snapshots(self) -> dict[str, QueueSnapshot]:
         """Each model's queue; a model whose queue cannot be asked now is left out."""
@@ -50,7 +59,7 @@ class ServeClusterView:
         return {name: shot for name, shot in zip(self._model_names, snapshots, strict=True) if shot is not None}
 
     async def why_not_ready(self) -> str | None:
-        """None when a request would be accepted. Until the application has once been running, none would."""
+        """None when a request for any model would be accepted: never before the application has once been running."""
         try:
             return await self._missing()
         except CLUSTER_ERRORS as error:
@@ -78,6 +87,8 @@ class ServeClusterView:
                 return f"application {self._app_name} is {status.value}"
             self._has_run = True
         for name in self._model_names:
+            if name in self._hopeless:
+                return f"{name} failed to deploy, and no replica of it runs"
             if await self._find_queue(self._app_name, name) is None:
                 return f"the queue of {name} is not up"
         return None

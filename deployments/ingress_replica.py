@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve._private.common import DeploymentID
+from ray.serve._private.long_poll import LongPollClient
 from ray.serve.handle import DeploymentHandle
 
 from deployments.api.ingress import create_api
@@ -17,6 +20,7 @@ from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
 from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
 from deployments.queueing.lines import configure_queue
+from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
 from deployments.queueing.vital_task import loud_task
 from deployments.serve_handle import ServeModelHandle
@@ -45,12 +49,14 @@ class IngressReplica:
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
         self._reporting: asyncio.Task[None] | None = None
+        self._watches: list[LongPollClient] = []
         self._configure_queues()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve's hook: called once, on the replica's event loop, after the constructor."""
         self._reporting = loud_task(self._reporter.run(), "the ingress's metrics")
         cluster = ServeClusterView(self._app_name, list(self._models), self._reporter)
+        self._watches = [self._watch(name, cluster) for name in self._models]
         preprocessor = Preprocessor(self._pool)
         return create_api(
             self._models,
@@ -60,6 +66,14 @@ class IngressReplica:
             cluster,
             preprocessor,
             says_request_id=False,
+        )
+
+    def _watch(self, model_name: str, cluster: ServeClusterView) -> LongPollClient:
+        """Keeps the view told of what Serve says of a model."""
+        return watch_membership(
+            DeploymentID(name=model_name, app_name=self._app_name),
+            partial(cluster.follow, model_name),
+            client_id=f"{ServeClusterView.__name__}:{self._metrics.source_id}:{model_name}",
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:

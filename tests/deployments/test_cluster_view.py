@@ -11,6 +11,7 @@ from ray.serve.schema import ApplicationStatus
 
 from deployments.cluster_view import ServeClusterView
 from deployments.errors import ApiError
+from deployments.queueing.membership import Membership
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from tests.deployments.fake_service import empty_queue
 
@@ -66,6 +67,17 @@ async def test_a_running_application_whose_queues_are_up_is_ready() -> None:
     assert await view_of("m", found=None).why_not_ready() == "the queue of m is not up"
     deploying = view_of("m", found=Queue(), status=ApplicationStatus.DEPLOYING)
     assert await deploying.why_not_ready() == "application app is DEPLOYING"
+
+
+async def test_a_model_that_can_serve_no_more_makes_the_service_not_ready_until_it_can_again() -> None:
+    view = view_of("m", "other", found=Queue())
+    assert await view.why_not_ready() is None
+
+    view.follow("other", Membership(frozenset(), can_serve=False))
+    assert await view.why_not_ready() == "other failed to deploy, and no replica of it runs"
+
+    view.follow("other", Membership(frozenset(), can_serve=True))
+    assert await view.why_not_ready() is None
 
 
 @pytest.mark.parametrize("failure", FAILURES)
