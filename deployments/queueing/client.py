@@ -16,8 +16,6 @@ from deployments.deployment_actors import CLUSTER_ERRORS
 from deployments.errors import QueueLost
 from deployments.queueing.messages import (
     Cancel,
-    Claim,
-    Configure,
     Delivery,
     Enqueue,
     Granted,
@@ -26,12 +24,12 @@ from deployments.queueing.messages import (
     Queued,
     QueueMessage,
     Refused,
-    Register,
     Release,
     Retired,
-    SendFailed,
     Sent,
 )
+from deployments.queueing.outbox import Outbox
+from scheduling.errors import DeadlinePassed
 from scheduling.leases import RecentIds
 from scheduling.request import Grant, Ticket
 
@@ -39,14 +37,6 @@ logger = logging.getLogger("ray.serve")
 
 FIND_AGAIN_S = 0.2  # between two looks for a queue actor; doubles with every failure in a row
 MAX_FIND_AGAIN_S = 2.0
-LEASE_NEWS = (
-    Cancel,
-    Claim,
-    Release,
-    SendFailed,
-    Sent,
-)  # news of leases: a queue that is new to us must hear it too
-STANDING_NEWS = (Configure, Register)  # said again and again; the newest of a kind says all that the others did
 _MAX_TAKEN_REMEMBERED = 65_536
 
 
@@ -77,7 +67,7 @@ class QueueClient:
         self._find = find
         self._greeting = greeting
         self._sleep = sleep
-        self._outbox: list[QueueMessage] = []
+        self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
         self._taken = RecentIds(_MAX_TAKEN_REMEMBERED)
@@ -102,7 +92,12 @@ class QueueClient:
         self._waiting[ticket.lease_id] = (ticket, granted)
         self._say(Enqueue(ticket))
         try:
-            return await granted
+            async with asyncio.timeout(ticket.deadline_s):  # the queue's own watch, also while there is no queue
+                return await granted
+        except TimeoutError:
+            self._say(Cancel(ticket.lease_id))
+            assert ticket.deadline_s is not None
+            raise DeadlinePassed(ticket.deadline_s, ticket.deadline_s) from None
         except asyncio.CancelledError:
             self._say(Cancel(ticket.lease_id))
             raise
@@ -154,18 +149,15 @@ class QueueClient:
                 granted.set_exception(QueueLost("the line to it has ended"))
 
     def _say(self, message: QueueMessage) -> None:
-        self._outbox.append(message)
-        if isinstance(message, STANDING_NEWS):
-            self._outbox = _without_outdated(self._outbox)
+        self._outbox.put(message)
         self._wake.set()
 
     async def _introduce(self) -> None:
         """Tell a queue that is new to us all that it must know. What waits unsent is part of that or is void."""
         self._lost.clear()
         self._num_seen = 0
-        news = [message for message in self._outbox if isinstance(message, LEASE_NEWS)]
+        news = self._outbox.take_lease_news()
         asks: list[QueueMessage] = [Enqueue(ticket) for ticket, granted in self._waiting.values() if not granted.done()]
-        self._outbox = []
         await self._submit([*self._greeting(), *asks, *news])
 
     async def _speak_and_listen(self) -> None:
@@ -188,8 +180,7 @@ class QueueClient:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            batch, self._outbox = self._outbox, []
-            if batch:
+            if batch := self._outbox.take():
                 await self._submit(batch)
 
     async def _submit(self, batch: list[QueueMessage]) -> None:
@@ -202,7 +193,7 @@ class QueueClient:
             taken = not delivery.sends_away
         finally:
             if not taken:
-                self._outbox = _without_outdated([*batch, *self._outbox])
+                self._outbox.put_back(batch)
 
     async def _listen(self) -> None:
         assert self._queue is not None
@@ -242,13 +233,3 @@ class QueueClient:
         self._taken.add(grant.lease_id)
         self._say(Sent(grant.lease_id, grant.replica_id))
         waiting[1].set_result(grant)
-
-
-def _without_outdated(messages: list[QueueMessage]) -> list[QueueMessage]:
-    """The messages in order, less the standing news that a later one of its kind replaces."""
-    newest = {type(message): place for place, message in enumerate(messages)}
-    return [
-        message
-        for place, message in enumerate(messages)
-        if not isinstance(message, STANDING_NEWS) or newest[type(message)] == place
-    ]

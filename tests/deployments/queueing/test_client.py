@@ -9,7 +9,7 @@ import pytest
 
 from deployments.errors import QueueLost
 from deployments.queueing.messages import Cancel, Granted, Register, Release, Sent
-from scheduling.errors import QueueFull
+from scheduling.errors import DeadlinePassed, QueueFull
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
 from tests.factories import make_ticket
 
@@ -53,6 +53,34 @@ async def test_cancelling_the_wait_takes_the_ticket_out_of_the_queue() -> None:
         lease.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await lease
+        await queue.until(lambda: queue.state.dispatcher.num_waiting == 0)
+
+
+async def test_clients_that_come_and_go_while_there_is_no_queue_leave_nothing_behind() -> None:
+    async with line_to(lambda: None) as client, asyncio.timeout(WITHIN_S):
+        for number in range(100):
+            lease = asyncio.create_task(client.lease(make_ticket(lease_id=f"lease-{number}")))
+            await asyncio.sleep(0)
+            lease.cancel()
+            await asyncio.wait([lease])
+
+        assert len(client._outbox) == 0
+
+
+async def test_a_wait_ends_at_its_deadline_although_there_is_no_queue_to_say_so() -> None:
+    async with line_to(lambda: None) as client, asyncio.timeout(WITHIN_S):
+        with pytest.raises(DeadlinePassed):
+            await client.lease(make_ticket(lease_id="a", deadline_s=0.01))
+
+        assert len(client._outbox) == 0
+
+
+async def test_a_wait_that_ends_at_its_deadline_takes_the_ticket_out_of_a_queue_that_is_late() -> None:
+    queue = InMemoryQueue(with_replica=False)  # its clock stands still
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        with pytest.raises(DeadlinePassed):
+            await client.lease(make_ticket(lease_id="a", deadline_s=0.05))
+
         await queue.until(lambda: queue.state.dispatcher.num_waiting == 0)
 
 

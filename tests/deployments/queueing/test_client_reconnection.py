@@ -167,4 +167,4 @@ async def test_a_heartbeat_that_the_queue_did_not_take_gives_way_to_the_one_afte
         with contextlib.suppress(RaySystemError):
             await client._submit([Register(REPLICA, holding=("old",)), Claim("old", "r1")])
 
-        assert client._outbox == [Claim("old", "r1"), Register(REPLICA, holding=("new",))]
+        assert list(client._outbox) == [Claim("old", "r1"), Register(REPLICA, holding=("new",))]
