@@ -136,5 +136,9 @@ class ScoredPool:
 def _outcome(item: _Item) -> _Outcome:
     try:
         return _Outcome(item.future, item.work())
+    except StopIteration as error:  # asyncio takes it for its own: no future can carry it
+        carried = RuntimeError("the work raised StopIteration")
+        carried.__cause__ = error
+        return _Outcome(item.future, error=carried)
     except BaseException as error:  # carried to the caller, who awaits it
         return _Outcome(item.future, error=error)

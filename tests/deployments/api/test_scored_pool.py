@@ -97,6 +97,20 @@ async def test_what_the_work_raises_reaches_its_caller_and_the_thread_lives_on()
     assert await asyncio.wait_for(pool.run(0.0, int, "7"), BOUND_S) == 7
 
 
+async def test_work_that_raises_stop_iteration_keeps_no_result_after_it_from_its_caller(gate: threading.Event) -> None:
+    pool = ScoredPool(num_threads=1, max_pending=8)
+    held = await _occupied(pool, gate)
+    ended = asyncio.create_task(pool.run(1.0, lambda: next(iter(()))))
+    others = [asyncio.create_task(pool.run(0.0, int)) for _ in range(3)]
+    await asyncio.sleep(0)
+    gate.set()
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(ended, BOUND_S)
+    assert await asyncio.wait_for(asyncio.gather(*others), BOUND_S) == [0, 0, 0]
+    assert await held
+
+
 async def test_results_that_finish_while_the_loop_is_busy_arrive_in_one_wake_up() -> None:
     pool = ScoredPool(num_threads=1, max_pending=8)
     wake_ups: list[int] = []
