@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -102,6 +102,11 @@ def model_service(model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelSer
     folder = resolve(model.source)
     config = read_config(folder)
     max_model_len = model.longest_sequence(context_length(config))
-    card = ModelCard(model.name, int(time.time()), max_model_len)
+    card = ModelCard(model.name, _created_s(folder), max_model_len)
     model_handle = ServeModelHandle(model.name, max_model_len, handle)
     return ModelService(model_handle, Tokenizer.load(folder), card, getattr(config, "vocab_size", None))
+
+
+def _created_s(folder: Path) -> int:
+    """Unix seconds of the checkpoint's configuration: every ingress that reads the same files says the same."""
+    return int((folder / "config.json").stat().st_mtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,3 +51,11 @@ def test_the_ingress_takes_no_token_that_the_weights_lack(folder: Path) -> None:
 
     assert service.tokenizer.vocab_size > 100
     assert service.vocab_size == 100
+
+
+def test_every_ingress_says_that_a_model_was_created_when_its_checkpoint_was(folder: Path) -> None:
+    os.utime(folder / "config.json", (1_700_000_000, 1_700_000_000))
+
+    service = model_service(ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()))
+
+    assert service.describe()["created"] == 1_700_000_000
