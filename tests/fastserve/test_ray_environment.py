@@ -20,6 +20,12 @@ def test_haproxy_takes_as_many_connections_as_it_is_told() -> None:
     assert environment["RAY_SERVE_HAPROXY_MAXCONN"] == "5000"
 
 
+def test_steps_do_not_yield_to_every_other_process_of_the_machine() -> None:
+    import ray._private.ray_constants as ray_constants
+
+    assert ray_environment({}, FOLDER, None)[ray_constants.RAY_WORKER_NICENESS] == "0"
+
+
 def test_without_haproxy_the_plain_proxy_stays_in_charge() -> None:
     assert not [name for name in ray_environment({}, FOLDER, None) if "HAPROXY" in name or "HA_PROXY" in name]
 
