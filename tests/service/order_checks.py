@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from tests.service.waiting import queue_of, until
+
 NUM_REQUESTS = 30
 WITHIN_S = 120.0
 
@@ -15,14 +17,16 @@ WITHIN_S = 120.0
 async def check_starts_in_key_order(base_url: str, model: str, *, seed: int) -> None:
     """The model must have one slot and more than one token to generate for the request that holds it."""
     async with httpx.AsyncClient(base_url=base_url, timeout=WITHIN_S, limits=httpx.Limits(max_connections=64)) as http:
-        holder = asyncio.create_task(_hold_the_slot(http, model))
-        await _until(http, model, lambda queue: queue["num_running"] == 1)
+        holder = asyncio.create_task(hold_a_slot(http, model))
+        await until(lambda: queue_of(http, model), lambda queue: queue["num_running"] == 1, within_s=WITHIN_S)
 
         priorities = [float(i % 10) for i in range(NUM_REQUESTS)]
         random.Random(seed).shuffle(priorities)
         started: list[dict[str, Any]] = []
         tasks = [asyncio.create_task(_start(http, model, priority, started)) for priority in priorities]
-        queue = await _until(http, model, lambda queue: queue["num_waiting"] == NUM_REQUESTS)
+        queue = await until(
+            lambda: queue_of(http, model), lambda queue: queue["num_waiting"] == NUM_REQUESTS, within_s=WITHIN_S
+        )
         holder.cancel()
         await asyncio.gather(*tasks)
 
@@ -35,7 +39,8 @@ async def check_starts_in_key_order(base_url: str, model: str, *, seed: int) -> 
     assert len({start["replica"] for start in started}) == 1
 
 
-async def _hold_the_slot(http: httpx.AsyncClient, model: str) -> None:
+async def hold_a_slot(http: httpx.AsyncClient, model: str) -> None:
+    """Streams until it is cancelled, or some 4,000 tokens long."""
     body = {"model": model, "prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True, "priority": 100}
     async with http.stream("POST", "/v1/completions", json=body) as response:
         async for _ in response.aiter_bytes():
@@ -59,13 +64,3 @@ async def _start(http: httpx.AsyncClient, model: str, priority: float, started: 
                 "replica": headers["x-fastserve-replica"],
             }
         )
-
-
-async def _until(http: httpx.AsyncClient, model: str, holds: Any) -> dict[str, Any]:
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            listing = (await http.get("/v1/queue")).json()["data"]
-            queue: dict[str, Any] = next(entry for entry in listing if entry["model"] == model)
-            if holds(queue):
-                return queue
-            await asyncio.sleep(0.02)

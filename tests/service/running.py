@@ -7,13 +7,14 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,18 @@ import yaml
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 240
 GONE_WITHIN_S = 40
+COMMANDS = Path(sys.executable).parent
+PLAIN_DASHBOARD_URL = "http://127.0.0.1:8265"  # Ray's own default
+RAY_TOKEN = secrets.token_hex(32)  # of the clusters that this process starts; not the one in the home folder
 _JSON_LINE = re.compile(r"\{.*\}")
+_READY_LINE = re.compile(r"^ready after .* dashboard (http://\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: where it is, and the process that started it."""
+    """A running service: what it was started with, where it is, and the process that started it."""
 
+    config: dict[str, Any]
     base_url: str
     dashboard_url: str
     process: subprocess.Popen[bytes]
@@ -39,14 +45,28 @@ class Service:
 
     def serve_actors(self) -> list[dict[str, Any]]:
         """Serve's own account of its applications, from the dashboard's API."""
-        answer = httpx.get(f"{self.dashboard_url}/api/serve/applications/", timeout=30)
-        answer.raise_for_status()
-        applications: dict[str, Any] = answer.json()["applications"]
+        applications: dict[str, Any] = self._dashboard("GET").raise_for_status().json()["applications"]
         return [applications[name] for name in sorted(applications)]
 
-    def num_running_replicas(self, deployment: str) -> int:
-        replicas = self.serve_actors()[0]["deployments"][deployment]["replicas"]
-        return sum(replica["state"] == "RUNNING" for replica in replicas)
+    def deploy(self, config: dict[str, Any]) -> None:
+        """What `serve deploy` does. Returns when Serve has taken the file, not when all of it is in force."""
+        self._dashboard("PUT", config).raise_for_status()
+
+    def running_replicas(self) -> dict[str, list[dict[str, Any]]]:
+        """Serve's account of each deployment's running replicas."""
+        [application] = self.serve_actors()
+        return {
+            name: [replica for replica in deployment["replicas"] if replica["state"] == "RUNNING"]
+            for name, deployment in application["deployments"].items()
+        }
+
+    def replica_ids(self) -> dict[str, set[str]]:
+        """The ids of each deployment's running replicas, as `x-fastserve-replica` names them."""
+        return {name: {one["replica_id"] for one in replicas} for name, replicas in self.running_replicas().items()}
+
+    def ingress_urls(self) -> list[str]:
+        """Where each ingress replica itself answers, without HAProxy in front."""
+        return [_http_url(replica["pid"]) for replica in self.running_replicas()["Ingress"]]
 
     async def json_lines(self, event: str) -> list[dict[str, Any]]:
         """The JSON lines of one event that the service has printed so far."""
@@ -57,6 +77,12 @@ class Service:
     def rank_processes(self) -> list[psutil.Process]:
         """The rank actors of this service, by the title that Ray gives them."""
         return [child for child in descendants(self.process.pid) if _is_rank(child)]
+
+    def _dashboard(self, method: str, document: dict[str, Any] | None = None) -> httpx.Response:
+        """Asks Serve's REST API, with the token that Ray was started with: a plain `serve run` wants it."""
+        headers = {"authorization": f"Bearer {RAY_TOKEN}"}
+        url = f"{self.dashboard_url}/api/serve/applications/"
+        return httpx.request(method, url, json=document, headers=headers, timeout=30)
 
 
 def free_port() -> int:
@@ -100,31 +126,31 @@ def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[
         path = Path(folder) / "serve_config.yaml"
         path.write_text(yaml.safe_dump(config))
         log = Path(folder) / "service.log"
-        bin_folder = Path(sys.executable).parent
         command = ["serve", "run", str(path)] if plain else ["fastserve", "serve", str(path)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(bin_folder / command[0]), *command[1:]],
+                [str(COMMANDS / command[0]), *command[1:]],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=_environment(bin_folder) | (_temporary_files_in(folder) if plain else {}),
+                env=_environment() | (_temporary_files_in(folder) if plain else {}),
             )
-            port = config["http_options"]["port"]
-            service = Service(f"http://127.0.0.1:{port}", "http://127.0.0.1:8265", process, log)
+            base_url = f"http://127.0.0.1:{config['http_options']['port']}"
+            announced = (lambda: PLAIN_DASHBOARD_URL) if plain else (lambda: announced_dashboard_url(log))
             try:
-                wait_until_ready(service)
-                yield service
+                dashboard_url = wait_until_ready(process, log, base_url, announced)
+                yield Service(config, base_url, dashboard_url, process, log)
             finally:
                 end(process)
 
 
-def _environment(bin_folder: Path) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """As in an activated environment, and whoever runs the tests may have switched Ray's token authentication on."""
     given = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    return {**given, "PATH": f"{bin_folder}{os.pathsep}{given['PATH']}", "RAY_DEDUP_LOGS": "0"}
+    ours = {"PATH": f"{COMMANDS}{os.pathsep}{given['PATH']}", "RAY_DEDUP_LOGS": "0", "RAY_AUTH_TOKEN": RAY_TOKEN}
+    return given | ours
 
 
 def _temporary_files_in(folder: str) -> dict[str, str]:
@@ -132,22 +158,30 @@ def _temporary_files_in(folder: str) -> dict[str, str]:
     return {"TMPDIR": folder, "RAY_TMPDIR": os.environ.get("TMPDIR", "/tmp")}
 
 
-def wait_until_ready(service: Service) -> None:
-    """Until `/readyz` says 200.
+def announced_dashboard_url(log: Path) -> str | None:
+    """What the launcher says once the service is ready; it takes another port when Ray's own is taken."""
+    line = _READY_LINE.search(log.read_text(errors="replace"))
+    return None if line is None else line[1]
+
+
+def wait_until_ready(
+    process: subprocess.Popen[bytes], log: Path, base_url: str, dashboard_url: Callable[[], str | None]
+) -> str:
+    """Until `/readyz` says 200 and the dashboard's URL is known, which is returned.
 
     Raises:
         AssertionError: the service ended, or was not ready in time; with the end of its log.
     """
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
-        if service.process.poll() is not None:
-            raise AssertionError(f"the service ended with {service.process.returncode}:\n{tail(service.log)}")
+        if process.poll() is not None:
+            raise AssertionError(f"the service ended with {process.returncode}:\n{tail(log)}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{service.base_url}/readyz", timeout=5).status_code == 200:
-                return
+            if httpx.get(f"{base_url}/readyz", timeout=5).status_code == 200 and (url := dashboard_url()) is not None:
+                return url
         with contextlib.suppress(subprocess.TimeoutExpired):
-            service.process.wait(0.3)
-    raise AssertionError(f"not ready within {READY_WITHIN_S} s:\n{tail(service.log)}")
+            process.wait(0.3)
+    raise AssertionError(f"not ready within {READY_WITHIN_S} s:\n{tail(log)}")
 
 
 def end(process: subprocess.Popen[bytes]) -> list[str]:
@@ -176,6 +210,23 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 def tail(log: Path, num_lines: int = 60) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:])
+
+
+def _http_url(pid: int) -> str:
+    """The one address of a process at which HTTP is answered."""
+    ports = sorted(
+        connection.laddr.port
+        for connection in psutil.Process(pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    )
+    [url] = [url for port in ports if _answers(url := f"http://127.0.0.1:{port}")]
+    return url
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/healthz", timeout=5).status_code == 200
+    return False
 
 
 def _is_rank(process: psutil.Process) -> bool:

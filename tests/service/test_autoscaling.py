@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
+import psutil
 import pytest
 
 from tests.service.running import Service, running_service, serve_config
@@ -65,8 +66,8 @@ async def load(service: Service, model: str, num_clients: int) -> AsyncIterator[
 
 async def until_replicas(service: Service, model: str, wanted: int) -> None:
     await until(
-        lambda: asyncio.to_thread(service.num_running_replicas, model),
-        lambda running: running == wanted,
+        lambda: asyncio.to_thread(service.replica_ids),
+        lambda replica_ids: len(replica_ids[model]) == wanted,
         within_s=SCALES_WITHIN_S,
     )
 
@@ -93,15 +94,26 @@ async def test_a_request_wakes_a_model_that_has_no_replica_and_is_answered(scali
     await until_replicas(scaling_service, "none-or-one", 0)
 
 
-def test_the_dashboard_shows_the_application_its_deployments_and_their_replicas(scaling_service: Service) -> None:
+async def test_the_dashboard_shows_the_application_its_deployments_and_their_replicas(
+    scaling_service: Service,
+) -> None:
+    await until_replicas(scaling_service, "one-or-two", 1)
+    await until_replicas(scaling_service, "none-or-one", 0)
+
     [application] = scaling_service.serve_actors()
-
     assert application["status"] == "RUNNING"
-    assert set(application["deployments"]) == {"Ingress", "one-or-two", "none-or-one"}
-    assert len(application["deployments"]["Ingress"]["replicas"]) == 1
+    replicas = scaling_service.running_replicas()
+    assert {name: len(shown) for name, shown in replicas.items()} == {"Ingress": 1, "one-or-two": 1, "none-or-one": 0}
+    assert all(psutil.pid_exists(replica["pid"]) for shown in replicas.values() for replica in shown)
 
 
-def test_models_are_listed_and_routed_by_name(scaling_service: Service) -> None:
-    listed = httpx.get(f"{scaling_service.base_url}/v1/models", timeout=30).json()["data"]
+async def test_models_are_listed_and_routed_by_name(scaling_service: Service) -> None:
+    async with httpx.AsyncClient(base_url=scaling_service.base_url, timeout=SCALES_WITHIN_S) as http:
+        listed = [model["id"] for model in (await http.get("/v1/models")).json()["data"]]
+        assert listed == ["one-or-two", "none-or-one"]
+        for name in listed:
+            body = {"model": name, "prompt": "Hi", "max_tokens": 500, "ignore_eos": True, "stream": True}
+            async with http.stream("POST", "/v1/completions", json=body) as response:
+                replica_ids = await asyncio.to_thread(scaling_service.replica_ids)
 
-    assert {model["id"] for model in listed} == {"one-or-two", "none-or-one"}
+            assert response.headers["x-fastserve-replica"] in replica_ids[name]

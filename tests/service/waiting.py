@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.telemetry.metrics_reporter import REPORT_S
+
 WITHIN_S = 90.0
-FREED_WITHIN_S = 5.0  # the promise is one second; a loaded machine gets some more
+FREED_WITHIN_S = 1.0  # what is promised of a disconnect
+SETTLED_AFTER_S = 2 * REPORT_S  # every process has told its counts in between
 T = TypeVar("T")
 
 
@@ -42,6 +48,31 @@ async def metric_total(http: httpx.AsyncClient, sample_name: str) -> float:
     text = (await http.get("/metrics")).raise_for_status().text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == sample_name)
+
+
+async def settled_total(http: httpx.AsyncClient, sample_name: str) -> float:
+    """A counter's total with all in it that was counted before: it stayed the same over more than a report's period."""
+    steady = _Steady()
+
+    async def look() -> float:
+        return steady.seen(await metric_total(http, sample_name), time.monotonic())
+
+    await until(look, lambda steady_s: steady_s >= SETTLED_AFTER_S)
+    return steady.value
+
+
+@dataclass(slots=True)
+class _Steady:
+    """A value, and since when it has not changed."""
+
+    value: float = math.nan
+    since_s: float = 0.0
+
+    def seen(self, value: float, now_s: float) -> float:
+        """For how many seconds the value has been this one."""
+        if value != self.value:
+            self.value, self.since_s = value, now_s
+        return now_s - self.since_s
 
 
 def is_empty(queue: dict[str, Any]) -> bool:
