@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import openai
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.service.conftest import MODEL
 
-CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+CAPITAL: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def client_of(base_url: str) -> openai.OpenAI:
@@ -78,6 +79,20 @@ def check_completions(client: openai.OpenAI) -> None:
     assert answer.usage.completion_tokens == 10
 
 
+def check_completions_streaming(client: openai.OpenAI) -> None:
+    prompt = "The capital of France is"
+    stream = client.completions.create(
+        model=MODEL, prompt=prompt, max_tokens=12, temperature=0, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = list(stream)
+    whole = client.completions.create(model=MODEL, prompt=prompt, max_tokens=12, temperature=0)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert len([chunk for chunk in chunks if chunk.choices[0].text]) > 3
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["length"]
+    assert last.choices == []
+    assert last.usage == whole.usage
+
+
 ALL_CHECKS = [
     check_chat,
     check_streaming_with_usage,
@@ -85,4 +100,5 @@ ALL_CHECKS = [
     check_stop,
     check_logprobs,
     check_completions,
+    check_completions_streaming,
 ]
