@@ -1,22 +1,13 @@
-"""What the README shows runs as it stands there."""
+"""The README's service from Python runs as it stands there; what speaks to a running service is tested with one."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
-
-
-def python_block(mentioning: str) -> str:
-    """The README's one Python block that mentions `mentioning`."""
-    (block,) = [found for found in PYTHON_BLOCK.findall((ROOT / "README.md").read_text()) if mentioning in found]
-    return str(block)
+from tests.service.readme import python_block
 
 
 @pytest.mark.service

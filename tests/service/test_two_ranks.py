@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.service.conftest import MODEL
+from tests.service.disconnect_checks import check_a_disconnect_frees_its_slot
 from tests.service.openai_checks import ALL_CHECKS, CAPITAL, client_of
 from tests.service.order_checks import check_starts_in_key_order
 from tests.service.running import Service
@@ -41,6 +42,12 @@ async def test_each_rank_says_its_bytes_and_holds_a_part(one_slot_tp2_service: S
 
 async def test_thirty_requests_start_in_key_order(one_slot_tp2_service: Service) -> None:
     await check_starts_in_key_order(one_slot_tp2_service.base_url, MODEL, seed=20)
+
+
+async def test_a_client_that_disconnects_frees_its_slot_on_both_ranks_within_a_second(
+    one_slot_tp2_service: Service,
+) -> None:
+    await check_a_disconnect_frees_its_slot(one_slot_tp2_service, MODEL, num_slots=1)
 
 
 async def test_the_death_of_a_rank_ends_the_group_and_the_service_goes_on(one_slot_tp2_service: Service) -> None:
