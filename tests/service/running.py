@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 240
 GONE_WITHIN_S = 40
 COMMANDS = Path(sys.executable).parent
-PLAIN_DASHBOARD_URL = "http://127.0.0.1:8265"  # Ray's own default
 RAY_TOKEN = secrets.token_hex(32)  # of the clusters that this process starts; not the one in the home folder
 _JSON_LINE = re.compile(r"\{.*\}")
-_READY_LINE = re.compile(r"^ready after .* dashboard (http://\S+)$", re.MULTILINE)
+# Both take another port than Ray's usual one when that is taken.
+_DASHBOARD_OF_LAUNCHER = re.compile(r"^ready after .* dashboard (http://\S+)$", re.MULTILINE)
+_DASHBOARD_OF_RAY = re.compile(r"View the dashboard at [^h\n]*(http://[\w.:]+)")  # colours stand between
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,9 @@ def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[
                 env=_environment() | (_temporary_files_in(folder) if plain else {}),
             )
             base_url = f"http://127.0.0.1:{config['http_options']['port']}"
-            announced = (lambda: PLAIN_DASHBOARD_URL) if plain else (lambda: announced_dashboard_url(log))
+            dashboard_in = _DASHBOARD_OF_RAY if plain else _DASHBOARD_OF_LAUNCHER
             try:
-                dashboard_url = wait_until_ready(process, log, base_url, announced)
+                dashboard_url = wait_until_ready(process, log, base_url, dashboard_in)
                 yield Service(config, base_url, dashboard_url, process, log)
             finally:
                 end(process)
@@ -158,16 +159,8 @@ def _temporary_files_in(folder: str) -> dict[str, str]:
     return {"TMPDIR": folder, "RAY_TMPDIR": os.environ.get("TMPDIR", "/tmp")}
 
 
-def announced_dashboard_url(log: Path) -> str | None:
-    """What the launcher says once the service is ready; it takes another port when Ray's own is taken."""
-    line = _READY_LINE.search(log.read_text(errors="replace"))
-    return None if line is None else line[1]
-
-
-def wait_until_ready(
-    process: subprocess.Popen[bytes], log: Path, base_url: str, dashboard_url: Callable[[], str | None]
-) -> str:
-    """Until `/readyz` says 200 and the dashboard's URL is known, which is returned.
+def wait_until_ready(process: subprocess.Popen[bytes], log: Path, base_url: str, dashboard_in: re.Pattern[str]) -> str:
+    """Until `/readyz` says 200 and the log names the dashboard, whose URL is returned.
 
     Raises:
         AssertionError: the service ended, or was not ready in time; with the end of its log.
@@ -177,8 +170,9 @@ def wait_until_ready(
         if process.poll() is not None:
             raise AssertionError(f"the service ended with {process.returncode}:\n{tail(log)}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{base_url}/readyz", timeout=5).status_code == 200 and (url := dashboard_url()) is not None:
-                return url
+            is_ready = httpx.get(f"{base_url}/readyz", timeout=5).status_code == 200
+            if is_ready and (said := dashboard_in.search(log.read_text(errors="replace"))):
+                return said[1]
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.3)
     raise AssertionError(f"not ready within {READY_WITHIN_S} s:\n{tail(log)}")
