@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from engine.config import EngineConfig, threads_per_rank
 from engine.loop import EngineLoop
+from engine.own_thread import OwnThread
 from engine.protocol import EngineCapacity, InferenceEngine
 from engine.wire import RankChannel, serve_loop
 
@@ -26,6 +27,7 @@ class Rank:
         self._rank = rank
         self._leader: InferenceEngine | None = None
         self._follower: FollowingRank | None = None
+        self._thread = OwnThread("engine")
 
     def load(self, master_addr: str, master_port: int) -> EngineCapacity:
         """Meets the other ranks at an address that is this replica's alone, and loads; returns when all have.
@@ -33,6 +35,9 @@ class Rank:
         Raises:
             CheckpointError, InsufficientMemory: the model cannot be served like this; the message says why.
         """
+        return self._thread.call(self._load, master_addr, master_port)
+
+    def _load(self, master_addr: str, master_port: int) -> EngineCapacity:
         if self._config.backend == "fake":
             from engine.backends.fake import FakeEngine
 
@@ -55,6 +60,9 @@ class Rank:
         Raises:
             EngineFailed, RuntimeError: the engine is broken, or another rank is gone. The process should end.
         """
+        self._thread.call(self._run, socket_path)
+
+    def _run(self, socket_path: str) -> None:
         if self._leader is not None:
             self._lead(self._leader, socket_path)
         elif self._follower is not None:
