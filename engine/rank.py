@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from engine.backends.deepspeed import FollowingRank
 
 
+#: How long a thread that waits for the others keeps its core. Libgomp's own 300,000 starve the processes that stream.
+_SPIN_COUNT = "20000"
+
+
 class Rank:
     """One rank of one replica. What the backend needs is imported by `load`, so making a rank costs nothing."""
 
@@ -82,3 +86,4 @@ def _set_environment(config: EngineConfig) -> None:
     """What torch and DeepSpeed read once, when they are first imported: threads started later inherit it."""
     os.environ["DS_ACCELERATOR"] = config.device
     os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(config))
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
