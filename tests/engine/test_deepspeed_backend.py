@@ -16,6 +16,8 @@ from engine.backends.deepspeed import DeepSpeedEngine, load_rank
 from engine.backends.fake import FakeEngine
 from engine.checkpoint import ModelNotFound
 from engine.config import EngineConfig
+from engine.fused.cache import PackedKVCache
+from engine.kv_cache import KVCache
 from tests.engine.chunks import make_chunk
 from tests.engine.playing import load_reference
 from tests.engine.tiny_models import VOCAB_SIZE, make_tiny_model
@@ -51,6 +53,12 @@ def logprobs(folder: Path) -> torch.Tensor:
     with torch.inference_mode():
         found: torch.Tensor = load_reference(folder)(torch.tensor([PROMPT])).logits[0].log_softmax(-1)
     return found
+
+
+def spoil(cache: KVCache | PackedKVCache, block: int) -> None:
+    """Fills what the first layer keeps in one block, or its keys, with NaN."""
+    kept = cache.layers[0] if isinstance(cache, PackedKVCache) else cache.layers[0].keys
+    kept[block] = float("nan")
 
 
 def test_the_capacity_is_the_checkpoints_and_the_caches(engine: DeepSpeedEngine, folder: Path) -> None:
@@ -98,7 +106,7 @@ def test_prompt_logprobs_are_those_of_transformers_over_two_chunks(
 
 def test_a_sequence_whose_logits_are_not_numbers_fails_alone(engine: DeepSpeedEngine, logprobs: torch.Tensor) -> None:
     engine.execute([make_chunk(seq_id, PROMPT[:7], block_table=[block]) for seq_id, block in (("bad", 8), ("good", 9))])
-    engine._loaded.runner.cache.layers[0].keys[8] = float("nan")
+    spoil(engine._loaded.runner.cache, 8)
     last = {"start": 7, "history": PROMPT}
     bad, good = engine.execute(
         [
