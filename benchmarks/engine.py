@@ -5,7 +5,6 @@ It drives the loop and the backend that a replica runs, in this process, on one 
 
 from __future__ import annotations
 
-import socket
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -17,13 +16,15 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.engine_report import EngineReport, LevelRate, public_command, write_engine_report
+from benchmarks.engine_report import EngineReport, LevelRate, public_command
 from benchmarks.machine import commit, this_machine
+from benchmarks.report import write_report
 from benchmarks.summary import alternating_rounds
 from engine.backends.deepspeed import DeepSpeedEngine, load_rank
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
 from engine.protocol import CommandMessage, EngineRequest, SamplingParams
+from fastserve.ports import LOOPBACK, free_port
 from scheduling.score import ScorePolicy, Stamp
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +43,7 @@ class EngineWorkload:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One round of one number of sequences. decode_s: from the moment on when all have a token."""
+    """One round of one number of sequences, from the first step to the last answer."""
 
     num_sequences: int
     took_s: float
@@ -79,7 +80,7 @@ def main(
         prefix_caching=False,
         num_threads=threads,
     )
-    loop = EngineLoop(DeepSpeedEngine(load_rank(config, 0, "127.0.0.1", _free_port())), config)
+    loop = EngineLoop(DeepSpeedEngine(load_rank(config, 0, LOOPBACK, free_port())), config)
     load = EngineWorkload(prompt_tokens, output_tokens)
     run_batch(loop, replace(load, num_output_tokens=4), most, seed=0)
     levels = [level for levels in alternating_rounds(sequences, rounds) for level in levels]
@@ -99,7 +100,7 @@ def main(
         prefill_tokens_per_s=statistics.median(prefills),
     )
     Console().print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
-    write_engine_report(report, results)
+    write_report(report, results, "engine")
 
 
 def run_batch(loop: EngineLoop, load: EngineWorkload, num_sequences: int, seed: int) -> Batch:
@@ -130,13 +131,6 @@ def _request(load: EngineWorkload, lease_id: str, seed: int) -> EngineRequest:
 def _rate(num_sequences: int, batches: list[Batch]) -> LevelRate:
     rates = [batch.tokens_per_s for batch in batches if batch.num_sequences == num_sequences]
     return LevelRate(num_sequences, statistics.median(rates), rates)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

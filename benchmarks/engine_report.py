@@ -6,10 +6,8 @@ import json
 import shlex
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from benchmarks.machine import Machine
-from benchmarks.report import free_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +67,3 @@ class EngineReport:
 def public_command(module: str) -> str:
     """The command of this process, as it may be published."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
-
-
-def write_engine_report(report: EngineReport, folder: Path) -> Path:
-    """Writes both forms beside each other; returns the path of the Markdown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = free_stem(folder, f"{report.date}-engine")
-    (folder / f"{stem}.json").write_text(report.to_json())
-    markdown = folder / f"{stem}.md"
-    markdown.write_text(report.to_markdown())
-    return markdown

@@ -75,7 +75,7 @@ def main(
         workload = Workload(name, prompt_words, output_tokens, requests, request_timeout_s)
         measured = asyncio.run(measure(target, workload, alternating_rounds(clients, rounds)))
     report = _report(target, workload, rounds, measured)
-    path = write_report(report, results)
+    path = write_report(report, results, "http")
     Console().print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
     err.print(f"written: {path} and .json beside it", markup=False, soft_wrap=True)
     raise typer.Exit(1 if report.failures else 0)

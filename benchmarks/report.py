@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.load import Workload
 from benchmarks.machine import Machine
@@ -71,10 +72,19 @@ class HttpReport:
         return facts if self.settings is None else [*facts, ("model settings", f"`{json.dumps(self.settings)}`")]
 
 
-def write_report(report: HttpReport, folder: Path) -> Path:
+class Report(Protocol):
+    """One run of a benchmark, in both forms."""
+
+    @property
+    def date(self) -> str: ...
+    def to_json(self) -> str: ...
+    def to_markdown(self) -> str: ...
+
+
+def write_report(report: Report, folder: Path, benchmark: str) -> Path:
     """Writes both forms beside each other, under a name that is not taken; returns the path of the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = free_stem(folder, f"{report.date}-http")
+    stem = free_stem(folder, f"{report.date}-{benchmark}")
     (folder / f"{stem}.json").write_text(report.to_json())
     markdown = folder / f"{stem}.md"
     markdown.write_text(report.to_markdown())

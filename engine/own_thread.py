@@ -17,11 +17,11 @@ Given = ParamSpec("Given")
 
 
 class OwnThread:
-    """Started with the first call. It never holds up the end of its process."""
+    """It never holds up the end of its process."""
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def call(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Runs `function` there after the calls before it; returns what it returns, raises what it raises."""
@@ -34,8 +34,6 @@ class OwnThread:
                 outcome.set_exception(error)
 
         self._calls.put(run)
-        if not self._thread.is_alive():
-            self._thread.start()
         return outcome.result()
 
     def _run(self) -> None:

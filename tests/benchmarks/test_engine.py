@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engine import EngineWorkload, run_batch, run_prefill
-from benchmarks.engine_report import EngineReport, LevelRate, write_engine_report
+from benchmarks.engine_report import EngineReport, LevelRate
 from benchmarks.machine import this_machine
+from benchmarks.report import write_report
 from engine.backends.fake import FakeEngine
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
@@ -47,6 +48,6 @@ def test_the_report_names_the_median_and_the_spread_of_each_level(tmp_path: Path
         prefill_tokens=512,
         prefill_tokens_per_s=1500.0,
     )
-    path = write_engine_report(report, tmp_path)
+    path = write_report(report, tmp_path, "engine")
     assert "| 8 | 500.0 (490.0 to 510.0) |" in path.read_text()
     assert json.loads(path.with_suffix(".json").read_text())["levels"][0]["num_sequences"] == 8

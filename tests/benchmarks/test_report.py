@@ -49,7 +49,7 @@ def test_each_reason_stands_once_and_there_are_not_many() -> None:
 
 
 def test_the_json_holds_every_number_of_the_table(tmp_path: Path) -> None:
-    path = write_report(make_report(), tmp_path)
+    path = write_report(make_report(), tmp_path, "http")
     document = json.loads(path.with_suffix(".json").read_text())
 
     assert document["benchmark"] == "http"
@@ -63,7 +63,7 @@ def test_the_json_holds_every_number_of_the_table(tmp_path: Path) -> None:
 def test_results_of_the_same_day_stand_beside_each_other(tmp_path: Path) -> None:
     folder = tmp_path / "results"
 
-    names = [write_report(make_report(), folder).name for _ in range(3)]
+    names = [write_report(make_report(), folder, "http").name for _ in range(3)]
 
     assert names == ["2026-01-31-http.md", "2026-01-31-http-2.md", "2026-01-31-http-3.md"]
     assert len(list(folder.iterdir())) == 6
