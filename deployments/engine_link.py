@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from engine.protocol import CommandMessage, EngineRequest, EngineStats, SequenceOutput, StepMessage
@@ -17,39 +18,34 @@ class StepChannel(Protocol):
     def __aiter__(self) -> AsyncIterator[StepMessage]: ...
 
 
+class Sink(Protocol):
+    """Where the outputs of some calls go: one call of `put` for each step."""
+
+    def put(self, outputs: list[SequenceOutput]) -> None: ...
+
+
 class LinkBroken(Exception):
     """Rank 0 is gone in the middle of a call. The replica turns it into a failure that the ingress can act on."""
 
 
-class _Stream:
-    """What one call has not read yet; holds at most one sequence's tokens, which max_tokens bounds."""
+class SinkGone(Exception):
+    """Nobody reads the outputs of a call any more; it has been taken off the engine."""
 
-    __slots__ = ("arrived", "is_broken", "outputs")
 
-    def __init__(self) -> None:
-        self.is_broken = False
-        self.outputs: list[SequenceOutput] = []
-        self.arrived = asyncio.Event()
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One sequence that the engine works on. `ended` is done when nothing more will come."""
 
-    def put(self, output: SequenceOutput) -> None:
-        self.outputs.append(output)
-        self.arrived.set()
+    sink: Sink
+    ended: asyncio.Future[None]
 
-    def break_off(self) -> None:
-        self.is_broken = True
-        self.arrived.set()
-
-    async def take(self) -> list[SequenceOutput]:
-        """What has come since the last time; nothing only when the link has broken."""
-        await self.arrived.wait()
-        if not self.is_broken:
-            self.arrived.clear()
-        outputs, self.outputs = self.outputs, []
-        return outputs
+    def fail(self, failure: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(failure)
 
 
 class EngineLink:
-    """Sends what happened since the last message as one command, and sorts each step's outputs to their calls.
+    """Sends what happened since the last message as one command, and sorts each step's outputs to their sinks.
 
     on_finished: told the lease id when the engine has ended a sequence, whoever asked for that.
     """
@@ -57,7 +53,7 @@ class EngineLink:
     def __init__(self, channel: StepChannel, on_finished: Callable[[str], None]) -> None:
         self._channel = channel
         self._on_finished = on_finished
-        self._streams: dict[str, _Stream] = {}
+        self._calls: dict[str, _Call] = {}
         self._added: list[EngineRequest] = []
         self._cancelled: list[str] = []
         self._told = asyncio.Event()
@@ -67,7 +63,7 @@ class EngineLink:
     @property
     def lease_ids(self) -> tuple[str, ...]:
         """The leases that the engine works on now."""
-        return tuple(self._streams)
+        return tuple(self._calls)
 
     async def run(self) -> None:
         """Keep both directions going until either ends; every call still open then gets `LinkBroken`.
@@ -86,39 +82,39 @@ class EngineLink:
                 direction.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[SequenceOutput, None]:
-        """The outputs of one sequence. Closing the generator takes the sequence off the engine.
+    async def generate(self, request: EngineRequest, sink: Sink) -> None:
+        """Returns when the sequence has ended; its outputs go to `sink`. Cancelling takes it off the engine.
 
         Raises:
             LinkBroken: rank 0 ended before the sequence did.
+            SinkGone: `forsake` was told so of the sink.
         """
-        lease_id = request.lease_id
-        stream = self._streams[lease_id] = _Stream()
+        call = _Call(sink, asyncio.get_running_loop().create_future())
         if self._broken:
-            stream.break_off()
+            raise _engine_ended()
+        self._calls[request.lease_id] = call
         self._added.append(request)
         self._told.set()
-        finished = False
         try:
-            while not finished:
-                outputs = await stream.take()
-                if stream.is_broken and not outputs:
-                    raise LinkBroken("the engine of this replica has ended")
-                for output in outputs:
-                    finished = output.finish_reason is not None
-                    yield output
-        finally:
-            if not finished:
-                self._cancel(lease_id)
+            await call.ended
+        except asyncio.CancelledError:
+            self._cancel(request.lease_id)
+            raise
+
+    def forsake(self, sink: Sink) -> None:
+        """Nobody reads `sink` any more: its calls are taken off the engine."""
+        for lease_id in [lease_id for lease_id, call in self._calls.items() if call.sink is sink]:
+            self._calls[lease_id].fail(SinkGone("the ingress that asked is gone"))
+            self._cancel(lease_id)
 
     def break_off(self) -> None:
         """Wake every open call: nothing more will come."""
         self._broken = True
-        for stream in self._streams.values():
-            stream.break_off()
+        for call in self._calls.values():
+            call.fail(_engine_ended())
 
     def _cancel(self, lease_id: str) -> None:
-        if self._streams.pop(lease_id, None) is not None:
+        if self._calls.pop(lease_id, None) is not None:
             self._cancelled.append(lease_id)
             self._told.set()
             self._on_finished(lease_id)
@@ -137,11 +133,24 @@ class EngineLink:
 
     def _sort(self, message: StepMessage) -> None:
         self.stats = message.stats
+        by_sink: dict[Sink, list[SequenceOutput]] = {}
         for output in message.outputs:
-            stream = self._streams.get(output.lease_id)
-            if stream is None:
-                continue
-            stream.put(output)
+            if (call := self._calls.get(output.lease_id)) is not None:
+                by_sink.setdefault(call.sink, []).append(output)
+        for sink, outputs in by_sink.items():
+            sink.put(outputs)
+        for output in message.outputs:
             if output.finish_reason is not None:
-                del self._streams[output.lease_id]
-                self._on_finished(output.lease_id)
+                self._finish(output.lease_id)
+
+    def _finish(self, lease_id: str) -> None:
+        call = self._calls.pop(lease_id, None)
+        if call is None:
+            return
+        if not call.ended.done():
+            call.ended.set_result(None)
+        self._on_finished(lease_id)
+
+
+def _engine_ended() -> LinkBroken:
+    return LinkBroken("the engine of this replica has ended")

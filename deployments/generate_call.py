@@ -6,7 +6,7 @@ Knows nothing of Ray, of HTTP or of how a lease is found; tests put a fake behin
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from engine.protocol import EngineRequest, SequenceOutput
@@ -15,16 +15,27 @@ from scheduling.score import Stamp
 
 
 @dataclass(frozen=True, slots=True)
+class FeedAddress:
+    """Where an ingress listens for the tokens of its calls. Whoever knows `secret` may send there."""
+
+    host: str
+    port: int
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateCall:
     """One attempt of one choice: the ticket that waits for a lease, and the work that the lease pays for.
 
     `ticket.lease_id == request.lease_id`. `request.stamp` and `request.policy` are provisional (the ingress has not
     been stamped yet): whoever receives the grant puts the grant's in their place before the engine sees the request.
+    feed: where the tokens go.
     """
 
     ticket: Ticket
     request: EngineRequest
     grant: Grant | None = None
+    feed: FeedAddress | None = None
     num_resends: int = 0
 
     def granted(self, grant: Grant) -> GenerateCall:
@@ -38,12 +49,13 @@ class GenerateCall:
         num_resends = self.num_resends + 1
         lease_id = f"{self.ticket.lease_id.partition('~')[0]}~{num_resends}"
         ticket = replace(self.ticket, lease_id=lease_id)
-        return GenerateCall(ticket, replace(self.request, lease_id=lease_id), num_resends=num_resends)
+        request = replace(self.request, lease_id=lease_id)
+        return replace(self, ticket=ticket, request=request, grant=None, num_resends=num_resends)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The first message of every stream: the lease was granted and the replica has taken the call.
+    """The first that is heard of a call: the lease was granted and the replica has taken the call.
 
     queue_s: seconds between arrival and grant. key: the key that it was granted under.
     """

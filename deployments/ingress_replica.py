@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve._private.common import DeploymentID
 from ray.serve._private.long_poll import LongPollClient
 from ray.serve.handle import DeploymentHandle
+from ray.util import get_node_ip_address
 
 from deployments.api.ingress import create_api
 from deployments.api.model_service import ModelCard, ModelService
@@ -19,6 +20,7 @@ from deployments.api.preprocess import Preprocessor
 from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
 from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
+from deployments.feed.receiver import TokenFeed
 from deployments.queueing.lines import configure_queue
 from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
@@ -44,7 +46,8 @@ class IngressReplica:
         context = serve.get_replica_context()
         self._app_name: str = context.app_name
         self._settings = IngressUserConfig()
-        self._models = {model.name: model_service(model, handles[model.name]) for model in config.models}
+        self._feed = TokenFeed()
+        self._models = {model.name: model_service(model, handles[model.name], self._feed) for model in config.models}
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
@@ -86,6 +89,11 @@ class IngressReplica:
         self._pool.max_pending = self._settings.bounds.max_pending_prompts
         self._configure_queues()
 
+    async def __del__(self) -> None:
+        """Serve's destructor, called once the replica has drained."""
+        if hasattr(self, "_feed"):
+            self._feed.close()
+
     def _configure_queues(self) -> None:
         bounds = self._settings.bounds
         admission = AdmissionBounds(
@@ -97,13 +105,13 @@ class IngressReplica:
             configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission))
 
 
-def model_service(model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
+def model_service(model: ModelConfig, handle: DeploymentHandle[Any], feed: TokenFeed) -> ModelService:
     """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
     folder = resolve(model.source)
     config = read_config(folder)
     max_model_len = model.longest_sequence(context_length(config))
     card = ModelCard(model.name, _created_s(folder), max_model_len)
-    model_handle = ServeModelHandle(model.name, max_model_len, handle)
+    model_handle = ServeModelHandle(model.name, max_model_len, handle, feed, get_node_ip_address)
     return ModelService(model_handle, Tokenizer.load(folder), card, getattr(config, "vocab_size", None))
 
 

@@ -1,4 +1,4 @@
-"""One replica of a model in Ray Serve: hands calls to rank 0 over its socket and streams back what each step gave.
+"""One replica of a model in Ray Serve: hands calls to rank 0 over its socket, and what each step gave to the feeds.
 
 Wires the rank class of `engine` into the rank group of `cluster`. Computes nothing and orders nothing.
 """
@@ -9,7 +9,6 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import ray
@@ -17,9 +16,11 @@ from ray import serve
 
 from cluster.placement import ReplicaResources
 from cluster.rank_group import RankGroup, RankPlacement
-from deployments.engine_link import EngineLink, LinkBroken
+from deployments.engine_link import EngineLink, LinkBroken, SinkGone
 from deployments.errors import ReplicaFailed
-from deployments.generate_call import GenerateCall, GenerationEvent, Started
+from deployments.feed.messages import CallStarted
+from deployments.feed.sender import Feeds, IngressGone
+from deployments.generate_call import GenerateCall, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
 from deployments.queueing.messages import Claim, Leave, QueueMessage, Register, Release
@@ -63,6 +64,7 @@ class ModelReplica:
             self._presence,
         )
         self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
+        self._feeds = Feeds(self._link.forsake)
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
         reporter = MetricsReporter(context.app_name, self._metrics_now)
         works = {
@@ -75,25 +77,26 @@ class ModelReplica:
         # A replica that cannot report is no worse at answering.
         self._reporting = loud_task(reporter.run(), "the replica's metrics")
 
-    async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
-        """Serve's entry: one `Started`, then what each step gave.
+    async def generate(self, call: GenerateCall) -> None:
+        """Serve's entry: ends with the sequence, whose tokens go to the ingress's feed.
 
         Raises:
-            ReplicaFailed: the engine ended before the sequence did.
+            ReplicaFailed: the engine ended before the sequence did, or the ingress cannot be reached.
         """
-        grant = call.grant
-        if grant is None:
-            raise ValueError("generate: expected a call with a grant; the priority router attaches it")
+        grant, address = call.grant, call.feed
+        if grant is None or address is None:
+            raise ValueError(
+                "generate: expected a call with a feed and a grant; the priority router attaches the grant"
+            )
         self._line.tell(Claim(grant.lease_id, self._replica_id))
-        outputs = self._link.generate(call.request)
         try:
-            yield Started(grant.queue_s, grant.policy.key(grant.stamp), self._replica_id, grant.stamp)
-            async for output in outputs:
-                yield output
-        except LinkBroken as error:
+            feed = await self._feeds.reach(address)
+            started = Started(grant.queue_s, grant.policy.key(grant.stamp), self._replica_id, grant.stamp)
+            feed.start(CallStarted(grant.lease_id, started))
+            await self._link.generate(call.request, feed)
+        except (LinkBroken, SinkGone, IngressGone) as error:
             raise ReplicaFailed(self._replica_id, str(error)) from error
         finally:
-            await outputs.aclose()
             self._line.tell(Release(grant.lease_id))
 
     async def check_health(self) -> None:
@@ -107,6 +110,8 @@ class ModelReplica:
             self._life.stop()
         if hasattr(self, "_reporting"):
             self._reporting.cancel()
+        if hasattr(self, "_feeds"):
+            self._feeds.close()
         if hasattr(self, "_group"):
             self._group.kill()
         self._remove_socket()

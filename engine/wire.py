@@ -1,7 +1,7 @@
-"""Owns the Unix socket between a replica and its rank 0: frames, both ends, the driver. Knows nothing of what they say.
+"""Owns the Unix socket between a replica and its rank 0: both ends, and the driver. Knows nothing of what they say.
 
-A frame is its payload's length in four bytes, then msgpack of a `CommandMessage` (to rank 0) or a `StepMessage` (from
-it). Either side's end of file is the other's signal to stop.
+A frame's payload is msgpack of a `CommandMessage` (to rank 0) or a `StepMessage` (from it). Either side's end of file
+is the other's signal to stop.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from pathlib import Path
 
 import msgspec
 
+from engine.framing import LENGTH_BYTES, FrameBuffer, checked_length, frame
 from engine.loop import EngineFailed, EngineLoop
 from engine.protocol import CommandMessage, StepMessage
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 SEND_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 30.0
 _CONNECT_INTERVAL_S = 0.02
-_LENGTH_BYTES = 4
 _READ_BYTES = 256 * 1024
 _commands = msgspec.msgpack.Decoder(CommandMessage)
 _steps = msgspec.msgpack.Decoder(StepMessage)
@@ -36,40 +35,9 @@ class RankGone(ConnectionError):
     """Rank 0 is not there, or no longer. The replica catches it: its engine is lost."""
 
 
-class FrameTooLarge(ValueError):
-    """A frame is beyond the limit: a message that should have been split, or a peer that speaks something else."""
-
-    def __init__(self, num_bytes: int) -> None:
-        super().__init__(f"a frame of {num_bytes} bytes; at most {MAX_FRAME_BYTES} are allowed")
-
-
 def encode_frame(message: CommandMessage | StepMessage) -> bytes:
     """Raises FrameTooLarge."""
-    payload = _encoder.encode(message)
-    return _checked(len(payload)).to_bytes(_LENGTH_BYTES) + payload
-
-
-class FrameBuffer:
-    """Bytes in, whole payloads out."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        self._bytes += data
-
-    def take(self) -> list[bytes]:
-        """The payloads that are complete. Raises FrameTooLarge."""
-        payloads, start = [], 0
-        while len(self._bytes) >= start + _LENGTH_BYTES:
-            body = start + _LENGTH_BYTES
-            end = body + _checked(int.from_bytes(self._bytes[start:body]))
-            if len(self._bytes) < end:
-                break
-            payloads.append(bytes(self._bytes[body:end]))
-            start = end
-        del self._bytes[:start]
-        return payloads
+    return frame(_encoder.encode(message))
 
 
 class RankChannel:
@@ -175,8 +143,8 @@ class ReplicaChannel:
     async def _read_frame(self) -> bytes | None:
         """The next payload; None at the end, also if a frame was cut short."""
         try:
-            length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES))
-            return await self._reader.readexactly(_checked(length))
+            length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
+            return await self._reader.readexactly(checked_length(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
@@ -212,9 +180,3 @@ async def _open(path: str | Path) -> tuple[asyncio.StreamReader, asyncio.StreamW
             return await asyncio.open_unix_connection(path)
         except (FileNotFoundError, ConnectionRefusedError):
             await asyncio.sleep(_CONNECT_INTERVAL_S)  # a Unix socket cannot be watched for; this happens once
-
-
-def _checked(num_bytes: int) -> int:
-    if num_bytes > MAX_FRAME_BYTES:
-        raise FrameTooLarge(num_bytes)
-    return num_bytes

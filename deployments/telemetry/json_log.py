@@ -8,6 +8,9 @@ from typing import TextIO
 import orjson
 import structlog
 
+# Without the values of local variables: prompts are among them.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def make_logger(stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
     """A logger of JSON lines. JSON escapes whatever a client may have put into an id.
@@ -20,7 +23,7 @@ def make_logger(stream: TextIO | None = None) -> structlog.typing.FilteringBound
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            _TRACEBACKS,
             structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str).decode()),
         ],
     )

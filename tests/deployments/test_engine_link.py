@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deployments.engine_link import EngineLink, LinkBroken
+from deployments.engine_link import EngineLink, LinkBroken, SinkGone
 from engine.protocol import (
     CommandMessage,
     EngineRequest,
@@ -76,59 +76,91 @@ def token(lease_id: str, token_id: int, finish_reason: FinishReason | None = Non
     return SequenceOutput(lease_id, [token_id], finish_reason=finish_reason)
 
 
-async def read_all(link: EngineLink, lease_id: str) -> list[int]:
-    return [token_id async for output in link.generate(request(lease_id)) for token_id in output.token_ids]
+class Recorder:
+    """A sink that keeps what it is given, one list for each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[SequenceOutput]] = []
+        self.arrived = asyncio.Event()
+
+    def put(self, outputs: list[SequenceOutput]) -> None:
+        self.steps.append(outputs)
+        self.arrived.set()
 
 
-async def test_each_call_gets_its_own_outputs() -> None:
+def generate(made: Linked, lease_id: str, sink: Recorder) -> asyncio.Task[None]:
+    return asyncio.create_task(made.link.generate(request(lease_id), sink))
+
+
+async def test_each_ingress_gets_the_outputs_of_its_own_calls_in_one_message_a_step() -> None:
     async with linked() as made:
-        a, b = (asyncio.create_task(read_all(made.link, lease_id)) for lease_id in ("a", "b"))
+        one, other = Recorder(), Recorder()
+        calls = [generate(made, "a", one), generate(made, "b", other), generate(made, "c", one)]
         await made.channel.commands.get()
 
-        made.channel.step(token("a", 1), token("b", 7))
-        made.channel.step(token("b", 8, FinishReason.STOP), token("a", 2, FinishReason.LENGTH))
+        first = [token("a", 1), token("b", 7), token("c", 4)]
+        last = [token(lease_id, 8, FinishReason.STOP) for lease_id in "bca"]
+        made.channel.step(*first)
+        made.channel.step(*last)
+        await asyncio.gather(*calls)
 
-        assert (await a, await b) == ([1, 2], [7, 8])
-        assert made.finished == ["b", "a"]
+        assert one.steps == [[first[0], first[2]], [last[1], last[2]]]
+        assert other.steps == [[first[1]], [last[0]]]
+        assert made.finished == ["b", "c", "a"]
+        assert made.link.lease_ids == ()
 
 
-async def test_closing_a_call_takes_it_off_the_engine() -> None:
+async def test_cancelling_a_call_takes_it_off_the_engine() -> None:
     async with linked() as made:
-        outputs = made.link.generate(request("a"))
-        first = asyncio.ensure_future(anext(outputs))
+        call = generate(made, "a", Recorder())
         await made.channel.commands.get()
-        made.channel.step(token("a", 1))
-        await first
 
-        await outputs.aclose()
+        call.cancel()
 
         assert (await made.channel.commands.get()).cancelled == ["a"]
         assert made.finished == ["a"]
         assert made.link.lease_ids == ()
 
 
-async def test_an_answer_that_was_complete_when_the_socket_ended_is_read_to_its_end() -> None:
+async def test_the_calls_of_an_ingress_that_is_gone_are_taken_off_the_engine_and_no_others() -> None:
     async with linked() as made:
-        outputs = made.link.generate(request("a"))
-        first = asyncio.ensure_future(anext(outputs))
+        gone, there = Recorder(), Recorder()
+        lost, kept = generate(made, "a", gone), generate(made, "b", there)
         await made.channel.commands.get()
-        made.channel.step(token("a", 1))
-        await first
+
+        made.link.forsake(gone)
+
+        with pytest.raises(SinkGone):
+            await lost
+        assert (await made.channel.commands.get()).cancelled == ["a"]
+        assert made.finished == ["a"]
+        assert made.link.lease_ids == ("b",)
+        made.channel.step(token("b", 1, FinishReason.STOP))
+        await kept
+
+
+async def test_an_answer_that_was_complete_when_the_socket_ended_has_ended_well() -> None:
+    async with linked() as made:
+        sink = Recorder()
+        call = generate(made, "a", sink)
+        await made.channel.commands.get()
         made.channel.step(token("a", 2, FinishReason.STOP))
         made.channel.end()
         await made.running
 
-        assert [output.token_ids async for output in outputs] == [[2]]
+        await call
+
+        assert sink.steps == [[token("a", 2, FinishReason.STOP)]]
 
 
 async def test_an_answer_that_was_not_complete_fails_when_the_socket_ends() -> None:
     async with linked() as made:
-        reading = asyncio.create_task(read_all(made.link, "a"))
+        call = generate(made, "a", Recorder())
         await made.channel.commands.get()
         made.channel.end()
 
         with pytest.raises(LinkBroken):
-            await reading
+            await call
 
 
 async def test_a_call_after_the_end_fails_at_once() -> None:
@@ -137,15 +169,15 @@ async def test_a_call_after_the_end_fails_at_once() -> None:
         await made.running
 
         with pytest.raises(LinkBroken):
-            await read_all(made.link, "a")
+            await made.link.generate(request("a"), Recorder())
 
 
 async def test_a_command_that_cannot_be_sent_breaks_the_link_and_is_raised() -> None:
     async with linked() as made:
         made.channel.send_error = ValueError("too large")
-        reading = asyncio.create_task(read_all(made.link, "a"))
+        call = generate(made, "a", Recorder())
 
         with pytest.raises(ValueError, match="too large"):
             await made.running
         with pytest.raises(LinkBroken):
-            await reading
+            await call

@@ -9,16 +9,14 @@ from typing import Any, cast
 import pytest
 from ray.serve._private.common import DeploymentHandleSource
 from ray.serve.exceptions import DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import ApiError, ModelUnavailable, to_api_error
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import tell_whether_grants_can_come
 from deployments.queueing.membership import Membership
 from deployments.queueing.messages import Register
-from deployments.serve_handle import ServeModelHandle
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
-from tests.deployments.serve_fakes import FailingHandle
+from tests.deployments.serve_fakes import FakeHandle, model_handle
 from tests.deployments.test_router import MODEL, RouterOnFakeLine, make_pending
 
 FAILED = Membership(frozenset(), can_serve=False)
@@ -34,10 +32,10 @@ def make_router(line: QueueClient) -> RouterOnFakeLine:
 
 async def answer_to(routing_error: Exception) -> ApiError | None:
     """What the client of a call is told whose routing raised this."""
-    handle = ServeModelHandle(MODEL.name, None, cast("DeploymentHandle[Any]", FailingHandle(routing_error)))
-    events: AsyncGenerator[object, None] = handle.generate(make_pending().args[0])
-    with pytest.raises(ModelUnavailable) as raised:
-        await anext(events)
+    async with model_handle(MODEL.name, FakeHandle(error=routing_error)) as model:
+        events: AsyncGenerator[object, None] = model.generate(make_pending().args[0])
+        with pytest.raises(ModelUnavailable) as raised:
+            await anext(events)
     return to_api_error(raised.value)
 
 

@@ -11,6 +11,7 @@ import pytest
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
+from deployments.feed.receiver import TokenFeed
 from deployments.ingress_replica import model_service
 from tests.engine.tokenizers import as_checkpoint_tokenizer
 
@@ -40,14 +41,16 @@ def test_the_ingress_gives_no_answer_more_room_than_a_replica_has(
 ) -> None:
     config = ModelConfig(name="m", source=str(folder), **cast("Any", limits))
 
-    service = model_service(config, cast("DeploymentHandle[Any]", _Handle()))
+    service = model_service(config, cast("DeploymentHandle[Any]", _Handle()), TokenFeed())
 
     assert service.max_model_len == longest
     assert service.describe()["max_model_len"] == longest
 
 
 def test_the_ingress_takes_no_token_that_the_weights_lack(folder: Path) -> None:
-    service = model_service(ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()))
+    service = model_service(
+        ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()), TokenFeed()
+    )
 
     assert service.tokenizer.vocab_size > 100
     assert service.vocab_size == 100
@@ -56,6 +59,8 @@ def test_the_ingress_takes_no_token_that_the_weights_lack(folder: Path) -> None:
 def test_every_ingress_says_that_a_model_was_created_when_its_checkpoint_was(folder: Path) -> None:
     os.utime(folder / "config.json", (1_700_000_000, 1_700_000_000))
 
-    service = model_service(ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()))
+    service = model_service(
+        ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()), TokenFeed()
+    )
 
     assert service.describe()["created"] == 1_700_000_000

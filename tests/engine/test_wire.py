@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine import wire
 from engine.loop import EngineFailed, EngineLoop
 from engine.protocol import Chunk, CommandMessage, EngineStats, FinishReason, Sampled, SequenceOutput, StepMessage
-from engine.wire import FrameBuffer, FrameTooLarge, RankChannel, RankGone, ReplicaChannel, ReplicaGone, serve_loop
+from engine.wire import RankChannel, RankGone, ReplicaChannel, ReplicaGone, serve_loop
 from tests.engine.factories import make_config, make_engine, make_loop, make_request
 
 BOUND_S = 20.0
@@ -33,26 +31,6 @@ def pair() -> Iterator[tuple[RankChannel, socket.socket]]:
 def step_message(lease_id: str = "a") -> StepMessage:
     output = SequenceOutput(lease_id, token_ids=[1, 2], finish_reason=FinishReason.STOP)
     return StepMessage([output], EngineStats(num_steps=3))
-
-
-@given(st.lists(st.binary(max_size=40), max_size=6), st.integers(min_value=1, max_value=9))
-def test_payloads_come_out_whole_however_the_bytes_arrive(payloads: list[bytes], piece: int) -> None:
-    stream = b"".join(len(payload).to_bytes(4) + payload for payload in payloads)
-    buffer, taken = FrameBuffer(), []
-    for start in range(0, len(stream), piece):
-        buffer.feed(stream[start : start + piece])
-        taken += buffer.take()
-    assert taken == payloads
-
-
-def test_a_frame_beyond_the_limit_is_refused_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 100)
-    with pytest.raises(FrameTooLarge, match="at most 100"):
-        wire.encode_frame(CommandMessage(cancelled=["x" * 100]))
-    buffer = FrameBuffer()
-    buffer.feed((101).to_bytes(4))
-    with pytest.raises(FrameTooLarge, match="101 bytes"):
-        buffer.take()
 
 
 def test_rank_0_drains_every_command_that_has_arrived(pair: tuple[RankChannel, socket.socket]) -> None:

@@ -40,6 +40,18 @@ async def test_neither_prompt_nor_answer_is_ever_logged() -> None:
     assert len(service.log_lines) == 2
 
 
+async def test_a_crash_is_logged_with_its_traceback_and_without_the_prompt() -> None:
+    async with serving(FakeHandle(error=ZeroDivisionError("a fault of ours"))) as service:
+        response = await service.chat(messages=[{"role": "user", "content": "a prompt of mine"}])
+    logged = json.dumps(service.log_lines)
+    assert response.status_code == 500
+    assert "a fault of ours" in logged
+    assert "deployments/api/exchange.py" in logged
+    assert "of mine" not in logged
+    assert '"token_ids' not in logged
+    assert "locals" not in logged
+
+
 async def test_a_refused_request_leaves_a_line_with_its_status_and_code() -> None:
     async with serving(FakeHandle(error=QueueFull(5, 5, 1.0))) as service:
         await service.chat()

@@ -1,0 +1,1 @@
+"""Carries tokens from replicas to ingresses: a connection for each pair, a message a step. Knows no Ray and no HTTP."""

@@ -1,0 +1,83 @@
+"""Owns what one call has received and nobody has read yet. Knows nothing of connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from deployments.errors import ReplicaFailed
+from deployments.feed.messages import CallStarted
+from deployments.generate_call import GenerationEvent
+from engine.protocol import SequenceOutput
+
+
+class Mailbox:
+    """One call's. It holds at most the tokens of one sequence, which the request's max_tokens bounds.
+
+    A call may be sent more than once, each attempt under a lease id of its own. The attempt that started last is the
+    one that counts, until it has said something: from then on there is no other.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[GenerationEvent] = []
+        self._arrived = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._lease_id: str | None = None
+        self._source: object = None
+        self._has_output = False
+        self.replica_id = "(none yet)"
+        self.ended = asyncio.Event()
+
+    def start(self, message: CallStarted, source: object) -> None:
+        """An attempt has started, by what `source` says."""
+        if not self._has_output:
+            self._lease_id, self._source = message.lease_id, source
+            self.replica_id = message.started.replica_id
+            self._put(message.started)
+
+    def lose(self, source: object) -> None:
+        """What `source` said so far was the last of it."""
+        if source is self._source:
+            self.fail(ReplicaFailed(self.replica_id, "its connection broke"))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last message of the sequence has come."""
+        return self.ended.is_set() and self._failure is None
+
+    def put(self, output: SequenceOutput) -> None:
+        """Takes what the attempt that counts has given; what another one gives is dropped."""
+        if output.lease_id != self._lease_id or self.ended.is_set():
+            return
+        self._has_output = True
+        self._put(output)
+        if output.finish_reason is not None:
+            self.ended.set()
+
+    def fail(self, failure: BaseException) -> None:
+        """Nothing more will come. The first failure is raised once what came before has been read."""
+        if self._failure is None and not self.ended.is_set():
+            self._failure = failure
+            self.ended.set()
+            self._arrived.set()
+
+    async def read(self) -> AsyncGenerator[GenerationEvent, None]:
+        """One `Started` or more, then outputs, the last with a finish reason.
+
+        Raises:
+            Exception: what `fail` was told.
+        """
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            events, self._events = self._events, []
+            for event in events:
+                yield event
+                if isinstance(event, SequenceOutput) and event.finish_reason is not None:
+                    return
+            if self._failure is not None:
+                raise self._failure
+
+    def _put(self, event: GenerationEvent) -> None:
+        self._events.append(event)
+        self._arrived.set()

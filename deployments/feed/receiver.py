@@ -1,0 +1,128 @@
+"""Owns the ingress's end: listens, lets in who knows the secret, and sorts what comes into mailboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+from collections.abc import Iterator
+
+import msgspec
+
+from deployments.feed.mailbox import Mailbox
+from deployments.feed.messages import FeedMessage, decode
+from deployments.generate_call import FeedAddress
+from engine.framing import FrameBuffer, FrameTooLarge
+
+logger = logging.getLogger("ray.serve")
+
+SECRET_BYTES = 32
+INTRODUCTION_S = 5.0  # how long a new connection may take to say the secret
+
+
+def call_id(lease_id: str) -> str:
+    """What the lease ids of all attempts of one call have in common."""
+    return lease_id.partition("~")[0]
+
+
+class TokenFeed:
+    """What one ingress process hears of its calls."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._connections: set[asyncio.BaseTransport] = set()
+        self._server: asyncio.Server | None = None
+        self._opening = asyncio.Lock()
+        self._host = ""
+
+    async def listen(self, host: str) -> FeedAddress:
+        """Where replicas reach this process; listens there from the first call on."""
+        async with self._opening:
+            if self._server is None:
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_server(self._accept, host, 0)
+                self._host = host
+        port: int = self._server.sockets[0].getsockname()[1]
+        return FeedAddress(self._host, port, self._secret)
+
+    @contextlib.contextmanager
+    def mailbox(self, lease_id: str) -> Iterator[Mailbox]:
+        """The mailbox of one call, under the lease id of any attempt."""
+        name = call_id(lease_id)
+        mailbox = self._mailboxes[name] = Mailbox()
+        try:
+            yield mailbox
+        finally:
+            del self._mailboxes[name]
+
+    def close(self) -> None:
+        """Listens no longer, and hangs up on who is connected."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.close()
+
+    def _accept(self) -> _Connection:
+        return _Connection(self._secret, self._mailboxes, self._connections)
+
+
+class _Stranger(Exception):
+    """Whoever has connected does not know the secret."""
+
+
+class _Connection(asyncio.Protocol):
+    """One replica. When it is lost, so are the answers that were coming over it."""
+
+    _transport: asyncio.BaseTransport
+    _late: asyncio.TimerHandle
+
+    def __init__(self, secret: bytes, mailboxes: dict[str, Mailbox], connections: set[asyncio.BaseTransport]) -> None:
+        self._secret = secret
+        self._mailboxes = mailboxes
+        self._connections = connections
+        self._introduction = b""
+        self._is_known = False
+        self._frames = FrameBuffer()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._connections.add(transport)
+        self._late = asyncio.get_running_loop().call_later(INTRODUCTION_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._frames.feed(data if self._is_known else self._introduce(data))
+            for payload in self._frames.take():
+                self._sort(decode(payload))
+        except (_Stranger, FrameTooLarge, msgspec.DecodeError) as error:
+            logger.warning("A connection to the feed of tokens was closed: %s", error)
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._late.cancel()
+        self._connections.discard(self._transport)
+        for mailbox in self._mailboxes.values():
+            mailbox.lose(self)
+
+    def _introduce(self, data: bytes) -> bytes:
+        """What follows the secret, once it is complete. Raises _Stranger."""
+        self._introduction += data
+        said, rest = self._introduction[:SECRET_BYTES], self._introduction[SECRET_BYTES:]
+        if len(said) < SECRET_BYTES:
+            return b""
+        if not hmac.compare_digest(said, self._secret):
+            raise _Stranger("it does not know the secret")
+        self._is_known = True
+        self._late.cancel()
+        return rest
+
+    def _sort(self, message: FeedMessage) -> None:
+        for started in message.started:
+            if (mailbox := self._mailboxes.get(call_id(started.lease_id))) is not None:
+                mailbox.start(started, self)
+        for output in message.outputs:
+            if (mailbox := self._mailboxes.get(call_id(output.lease_id))) is not None:
+                mailbox.put(output)

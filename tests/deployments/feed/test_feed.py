@@ -1,0 +1,199 @@
+"""Tokens from replicas to an ingress, over real connections on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from deployments.errors import ReplicaFailed
+from deployments.feed import receiver, sender
+from deployments.feed.messages import CallStarted, FeedMessage, encode
+from deployments.feed.receiver import TokenFeed
+from deployments.feed.sender import Feed, Feeds, IngressGone
+from deployments.generate_call import FeedAddress, GenerationEvent, Started
+from engine.framing import frame
+from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
+from fastserve.ports import free_port
+from scheduling.score import Stamp
+
+WITHIN_S = 5.0
+HOST = "127.0.0.1"
+STARTED = Started(0.5, 1.0, "replica-7", Stamp(1.0, 2.0, 0.25))
+
+
+class Replica:
+    """The replica's end, and the feeds that it lost."""
+
+    def __init__(self) -> None:
+        self.lost: list[Feed] = []
+        self.has_lost = asyncio.Event()
+        self.feeds = Feeds(self._lose)
+
+    def _lose(self, feed: Feed) -> None:
+        self.lost.append(feed)
+        self.has_lost.set()
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[tuple[TokenFeed, FeedAddress]]:
+    feed = TokenFeed()
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            yield feed, await feed.listen(HOST)
+    finally:
+        feed.close()
+
+
+def outputs(lease_id: str) -> list[SequenceOutput]:
+    first = SequenceOutput(lease_id, [1], [TokenLogprob(1, -0.5, [(2, -0.75)])], num_cached_tokens=16)
+    return [first, SequenceOutput(lease_id, [2], finish_reason=FinishReason.STOP)]
+
+
+async def read_all(feed: TokenFeed, lease_id: str) -> list[GenerationEvent]:
+    with feed.mailbox(lease_id) as mailbox:
+        return [event async for event in mailbox.read()]
+
+
+async def test_each_call_reads_its_own_tokens_from_the_one_connection_of_its_replica() -> None:
+    async with listening() as (feed, address):
+        replica = Replica()
+        calls = [asyncio.create_task(read_all(feed, lease_id)) for lease_id in ("a", "b")]
+        await asyncio.sleep(0)
+        connection, same = await asyncio.gather(replica.feeds.reach(address), replica.feeds.reach(address))
+        for lease_id in ("a", "b~2"):  # a call that was sent again speaks under another lease
+            connection.start(CallStarted(lease_id, STARTED))
+        connection.put([outputs("b~2")[0], outputs("a")[0]])
+        connection.put([outputs("a")[1], outputs("b~2")[1]])
+
+        assert connection is same
+        assert await asyncio.gather(*calls) == [[STARTED, *outputs("a")], [STARTED, *outputs("b~2")]]
+
+
+async def test_tokens_for_a_call_that_has_ended_are_dropped() -> None:
+    async with listening() as (feed, address):
+        connection = await Replica().feeds.reach(address)
+        call = asyncio.create_task(read_all(feed, "b"))
+        await asyncio.sleep(0)
+        connection.put(outputs("a"))
+        connection.start(CallStarted("b", STARTED))
+        connection.put(outputs("b"))
+
+        assert await call == [STARTED, *outputs("b")]
+
+
+async def test_a_replica_that_hangs_up_fails_the_calls_that_it_was_answering_and_no_others() -> None:
+    async with listening() as (feed, address):
+        calls = [asyncio.create_task(read_all(feed, lease_id)) for lease_id in ("a", "b")]
+        await asyncio.sleep(0)
+        breaking, staying = await Replica().feeds.reach(address), await Replica().feeds.reach(address)
+        breaking.start(CallStarted("a", STARTED))
+        staying.start(CallStarted("b", STARTED))
+        breaking.close()
+
+        with pytest.raises(ReplicaFailed, match="replica-7"):
+            await calls[0]
+        staying.put(outputs("b"))
+        assert await calls[1] == [STARTED, *outputs("b")]
+
+
+@pytest.mark.parametrize("said", [b"x" * receiver.SECRET_BYTES, b"GET / HTTP/1.1\r\nhost: somewhere\r\n\r\n"])
+async def test_who_does_not_know_the_secret_is_hung_up_on_unheard(said: bytes) -> None:
+    async with listening() as (feed, address):
+        call = asyncio.create_task(read_all(feed, "a"))
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(said + encode(FeedMessage([CallStarted("a", STARTED)], outputs("a"))))
+
+        assert await reader.read() == b""
+        assert not call.done()
+        call.cancel()
+        writer.close()
+
+
+async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "INTRODUCTION_S", 0.01)
+    async with listening() as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_who_knows_the_secret_may_take_its_time_to_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "INTRODUCTION_S", 0.01)
+    async with listening() as (feed, address):
+        call = asyncio.create_task(read_all(feed, "a"))
+        connection = await Replica().feeds.reach(address)
+        await asyncio.sleep(0.02)
+        connection.start(CallStarted("a", STARTED))
+        connection.put(outputs("a"))
+
+        assert await call == [STARTED, *outputs("a")]
+
+
+@pytest.mark.parametrize("said", [frame(b"\xc1"), (2**31).to_bytes(4)], ids=["not msgpack", "too long"])
+async def test_who_speaks_something_else_is_hung_up_on(said: bytes) -> None:
+    async with listening() as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(address.secret + said)
+
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_ingress_that_is_gone_is_told_of_and_reached_anew_when_it_is_back() -> None:
+    replica, connections = Replica(), asyncio.Queue[asyncio.StreamWriter]()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await connections.put(writer)
+
+    async with asyncio.timeout(WITHIN_S), await asyncio.start_server(accept, HOST, 0) as server:
+        address = FeedAddress(HOST, server.sockets[0].getsockname()[1], b"s" * receiver.SECRET_BYTES)
+        connection = await replica.feeds.reach(address)
+        (await connections.get()).close()
+        await replica.has_lost.wait()
+
+        assert replica.lost == [connection]
+        connection.put(outputs("a"))
+        assert await replica.feeds.reach(address) is not connection
+        (await connections.get()).close()
+
+
+async def test_an_ingress_that_stops_reading_is_given_up_when_too_much_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sender, "MAX_UNREAD_BYTES", 1000)
+    replica, stop = Replica(), asyncio.Event()
+
+    async def never_read(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await stop.wait()
+        writer.close()
+
+    async with asyncio.timeout(WITHIN_S), await asyncio.start_server(never_read, HOST, 0) as server:
+        address = FeedAddress(HOST, server.sockets[0].getsockname()[1], b"s" * receiver.SECRET_BYTES)
+        connection = await replica.feeds.reach(address)
+        while not connection.is_lost:
+            connection.put(outputs("a" * 10_000))
+            await asyncio.sleep(0)
+        stop.set()
+
+        assert replica.lost == [connection]
+
+
+async def test_an_ingress_that_cannot_be_reached_is_said_to_be_gone_each_time() -> None:
+    replica = Replica()
+    address = FeedAddress(HOST, free_port(), b"s" * receiver.SECRET_BYTES)
+
+    for _ in range(2):
+        with pytest.raises(IngressGone, match=f"{HOST}:{address.port} cannot be reached"):
+            await replica.feeds.reach(address)
+
+
+def test_an_address_does_not_show_its_secret() -> None:
+    address = FeedAddress(HOST, 1, b"hidden")
+
+    assert "hidden" not in repr(replace(address, port=2))
