@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from engine.architectures import UnsupportedModel
 from engine.kv_cache import KVCache, LayerCache, LayerShape
@@ -43,9 +43,12 @@ class AttentionStep(Protocol):
 
 
 def register_paged_attention() -> None:
-    """Makes `attn_implementation="fastserve_paged"` known to transformers."""
+    """Makes `attn_implementation="fastserve_paged"` known to transformers.
+
+    It gets no function for masks, so transformers makes none and does not look at the positions, for which it would
+    wait for the device. Masks are the step's: transformers' own would be as large as the square of the batch.
+    """
     AttentionInterface.register(ATTENTION_NAME, paged_attention)
-    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
 
 
 def paged_attention(
@@ -69,10 +72,6 @@ def paged_attention(
             raise UnsupportedModel(f"{type(module).__name__}: its attention needs {name!r}, which is not computed here")
     terms = Terms(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap, sliding_window)
     return step.attend(int(module.layer_idx), query[0], key[0], value[0], terms).unsqueeze(0), None  # type: ignore[arg-type]
-
-
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """Masks are the step's: transformers' own would be as large as the square of the batch."""
 
 
 @dataclass(slots=True)
