@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -88,25 +87,24 @@ async def measure(target: Target, workload: Workload, rounds: Sequence[Sequence[
         ServerFailed: the first request got no answer.
     """
     most = max(max(levels) for levels in rounds)
-    limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
     prompts = distinct_prompts(workload.num_prompt_words, _PROMPT_SEED)
-    async with httpx.AsyncClient(base_url=target.base_url, timeout=workload.request_timeout_s, limits=limits) as http:
-        startup_s = await _first_answer(http, workload, target.started_s, next(prompts))
-        warm_up = replace(
-            workload, requests_per_client=1, num_output_tokens=min(_WARM_UP_TOKENS, workload.num_output_tokens)
-        )
-        await run_level(http, warm_up, most, prompts)
-        levels = [level for levels in rounds for level in levels]
-        shown = track(levels, description="levels", console=err, transient=True)
-        return Measured(startup_s, [await run_level(http, workload, level, prompts) for level in shown])
+    startup_s = await _first_answer(workload, target, next(prompts))
+    await run_level(target.base_url, _warm_up(workload), most, prompts)
+    levels = [level for levels in rounds for level in levels]
+    shown = track(levels, description="levels", console=err, transient=True)
+    return Measured(startup_s, [await run_level(target.base_url, workload, level, prompts) for level in shown])
 
 
-async def _first_answer(http: httpx.AsyncClient, load: Workload, started_s: float | None, prompt: str) -> float | None:
+def _warm_up(load: Workload) -> Workload:
+    return replace(load, requests_per_client=1, num_output_tokens=min(_WARM_UP_TOKENS, load.num_output_tokens))
+
+
+async def _first_answer(load: Workload, target: Target, prompt: str) -> float | None:
     """Seconds from the command to the end of an answer of one token; None where the command was not ours."""
-    answer = await ask(http, replace(load, num_output_tokens=1), prompt)
+    answer = await ask(target.base_url, replace(load, num_output_tokens=1), prompt)
     if isinstance(answer, Failure):
-        raise ServerFailed(f"the first request: {answer.reason}")
-    return None if started_s is None else time.perf_counter() - started_s
+        raise ServerFailed(f"the first request to {target.base_url}: {answer.reason}")
+    return None if target.started_s is None else time.perf_counter() - target.started_s
 
 
 @contextlib.contextmanager

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import httpx
-
 from benchmarks.answers import Answer, AnswerBroken, read_answer
+from benchmarks.connection import Connection, Refused
 from benchmarks.event_stream import Arrival
+from benchmarks.http_response import ResponseBroken
 
 _PATH = "/v1/completions"
 _WORDS = (
@@ -64,10 +65,6 @@ class LevelRun:
         return sum(answer.num_output_tokens for answer in self.answers) / self.took_s
 
 
-class _Refused(Exception):
-    """The service answered with another status than 200."""
-
-
 def distinct_prompts(num_words: int, seed: int) -> Iterator[str]:
     """Prompts that differ from their first words on, so that no cached prefix helps; the same for the same seed."""
     rng = random.Random(seed)
@@ -75,40 +72,55 @@ def distinct_prompts(num_words: int, seed: int) -> Iterator[str]:
         yield " ".join(rng.choices(_WORDS, k=num_words))
 
 
-async def run_level(http: httpx.AsyncClient, load: Workload, num_clients: int, prompts: Iterator[str]) -> LevelRun:
-    """All clients at once until each has asked `requests_per_client` times. Every request is bounded in time."""
+async def run_level(base_url: str, load: Workload, num_clients: int, prompts: Iterator[str]) -> LevelRun:
+    """All clients at once until each has asked `requests_per_client` times. Every request is bounded in time.
+
+    The streams are only recorded while the clock runs, and read afterwards: the clients cost little.
+    """
     started_s = time.perf_counter()
-    outcomes = await asyncio.gather(*(_client(http, load, prompts) for _ in range(num_clients)))
+    recorded = await asyncio.gather(*(_client(base_url, load, prompts) for _ in range(num_clients)))
     took_s = time.perf_counter() - started_s
-    flat = [outcome for of_client in outcomes for outcome in of_client]
+    outcomes = [_read(each, load) for of_client in recorded for each in of_client]
     return LevelRun(
         num_clients=num_clients,
         took_s=took_s,
-        answers=[outcome for outcome in flat if isinstance(outcome, Answer)],
-        failures=[outcome for outcome in flat if isinstance(outcome, Failure)],
+        answers=[outcome for outcome in outcomes if isinstance(outcome, Answer)],
+        failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
     )
 
 
-async def ask(http: httpx.AsyncClient, load: Workload, prompt: str) -> Answer | Failure:
-    """One request. The stream is only recorded while it runs, and read afterwards: the client costs little."""
+async def ask(base_url: str, load: Workload, prompt: str) -> Answer | Failure:
+    """One request, over a connection of its own."""
+    with contextlib.closing(Connection(base_url)) as connection:
+        return _read(await _record(connection, load, prompt), load)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    started_s: float
+    arrivals: list[Arrival]
+
+
+async def _client(base_url: str, load: Workload, prompts: Iterator[str]) -> list[_Recording | Failure]:
+    with contextlib.closing(Connection(base_url)) as connection:
+        return [await _record(connection, load, next(prompts)) for _ in range(load.requests_per_client)]
+
+
+async def _record(connection: Connection, load: Workload, prompt: str) -> _Recording | Failure:
     started_s = time.perf_counter()
     try:
         async with asyncio.timeout(load.request_timeout_s):
-            arrivals = await _record(http, load.body(prompt))
-        return read_answer(started_s, arrivals, load.num_output_tokens)
+            return _Recording(started_s, await connection.post(_PATH, load.body(prompt)))
     except TimeoutError:
         return Failure(f"no whole answer within {load.request_timeout_s:g} s")
-    except (httpx.TransportError, AnswerBroken, _Refused) as error:
+    except (OSError, ResponseBroken, Refused) as error:
         return Failure(f"{type(error).__name__}: {error}")
 
 
-async def _client(http: httpx.AsyncClient, load: Workload, prompts: Iterator[str]) -> list[Answer | Failure]:
-    return [await ask(http, load, next(prompts)) for _ in range(load.requests_per_client)]
-
-
-async def _record(http: httpx.AsyncClient, body: dict[str, object]) -> list[Arrival]:
-    headers = {"accept-encoding": "identity"}
-    async with http.stream("POST", _PATH, json=body, headers=headers) as response:
-        if response.status_code != httpx.codes.OK:
-            raise _Refused(f"{response.status_code}: {(await response.aread())[:200].decode(errors='replace')}")
-        return [Arrival(time.perf_counter(), data) async for data in response.aiter_raw()]
+def _read(recorded: _Recording | Failure, load: Workload) -> Answer | Failure:
+    if isinstance(recorded, Failure):
+        return recorded
+    try:
+        return read_answer(recorded.started_s, recorded.arrivals, load.num_output_tokens)
+    except AnswerBroken as error:
+        return Failure(f"{type(error).__name__}: {error}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 
-import httpx
-
 from benchmarks.load import LevelRun, distinct_prompts, run_level
 from tests.benchmarks.factories import make_workload
 from tests.benchmarks.stub_completions import NUM_PROMPT_TOKENS, Completions, stub_completions
@@ -14,8 +12,7 @@ from tests.benchmarks.stub_completions import NUM_PROMPT_TOKENS, Completions, st
 
 async def run(completions: Completions, num_clients: int, **workload: object) -> LevelRun:
     with stub_completions(completions) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=10) as http:
-            return await run_level(http, make_workload(**workload), num_clients, distinct_prompts(5, seed=1))
+        return await run_level(url, make_workload(**workload), num_clients, distinct_prompts(5, seed=1))
 
 
 async def test_each_client_asks_in_turn_and_every_answer_is_counted() -> None:
@@ -77,10 +74,11 @@ async def test_a_request_without_an_end_is_given_up() -> None:
 
 
 async def test_nobody_there_is_a_failure() -> None:
-    async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as http:
-        level = await run_level(http, make_workload(requests_per_client=1), 1, distinct_prompts(5, seed=1))
+    workload = make_workload(requests_per_client=1)
 
-    assert level.failures[0].reason.startswith("ConnectError")
+    level = await run_level("http://127.0.0.1:9", workload, 1, distinct_prompts(5, seed=1))
+
+    assert level.failures[0].reason.startswith("ConnectionRefusedError")
     assert level.output_tokens_per_s == 0
 
 
