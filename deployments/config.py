@@ -20,7 +20,7 @@ from pydantic import (
 from deployments.config_errors import ConfigError
 from deployments.problems import Withheld, problems_of, without_insides
 from deployments.tenant_keys import checked_key, is_key, without_key
-from engine.config import Backend, CpuKernels, Dtype, EngineConfig
+from engine.config import Backend, CpuKernels, CudaGraphs, Dtype, EngineConfig
 from scheduling.score import ScorePolicy
 
 INGRESS_NAME = "Ingress"
@@ -84,6 +84,7 @@ class ModelConfig(Settings):
     preemption_margin_levels: Annotated[float, Field(ge=0, le=1000)] = 5.0
     prefix_caching: bool = True
     cpu_kernels: CpuKernels = "auto"
+    cuda_graphs: CudaGraphs = "auto"
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     rank_num_cpus: Annotated[float, Field(ge=0, le=1024)] | None = None
     fake_step_s: Annotated[float, Field(ge=0, le=60)] = 0.005

@@ -10,6 +10,7 @@ Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32", "float16"]
 Backend = Literal["deepspeed", "fake"]
 CpuKernels = Literal["auto", "torch"]
+CudaGraphs = Literal["auto", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class EngineConfig:
     kv_cache_tokens: tokens that the KV cache holds; None lets the engine choose from what is free.
     parked_limit: how many preempted sequences may wait beside `max_num_seqs` running ones.
     cpu_kernels: auto takes the native program where machine and model allow it, torch always the plain modules.
+    cuda_graphs: auto replays recorded decodes on a GPU where model and settings allow it, off runs every step eagerly.
     num_threads: OpenMP threads of each rank on CPU; None shares the cores between the ranks.
     """
 
@@ -40,6 +42,7 @@ class EngineConfig:
     preemption_margin_levels: float = 5.0
     prefix_caching: bool = True
     cpu_kernels: CpuKernels = "auto"
+    cuda_graphs: CudaGraphs = "auto"
     num_threads: int | None = None
     fake_step_s: float = 0.005
 

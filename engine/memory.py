@@ -39,12 +39,15 @@ def check_weights(num_weight_bytes: int, num_ranks: int, num_free_bytes: int) ->
         )
 
 
-def available_blocks(config: EngineConfig, block_bytes: int, device: torch.device, promised_bytes: int = 0) -> int:
+def available_blocks(
+    config: EngineConfig, block_bytes: int, device: torch.device, promised_bytes: int = 0, reserved_bytes: int = 0
+) -> int:
     """Blocks that the cache of this rank may take of what is free now.
 
-    promised_bytes: of what is free, those that each rank will still take for its weights.
+    promised_bytes: of what is free, those that each rank of the machine will still take for its weights.
+    reserved_bytes: those that this rank will still take of its GPU for recorded decodes.
     """
-    free = max(0, free_bytes(device) - promised_bytes * config.tensor_parallel_size)
+    free = max(0, free_bytes(device) - promised_bytes * config.tensor_parallel_size - reserved_bytes)
     if device.type == "cuda":
         return int(free * CUDA_SHARE_OF_FREE) // block_bytes
     share = 1.0 if config.kv_cache_tokens else CPU_SHARE_OF_FREE

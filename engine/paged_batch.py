@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.step import IntArray, Step
+from engine.flat_step import Int64Array, flat_step, padded
+from engine.packed_arrays import upload
+from engine.step import Step
 
-Int64Array: TypeAlias = npt.NDArray[np.int64]
 #: Decodes are batched with others of at most twice their blocks; below this many blocks all go together.
 _SMALL_GROUP_BLOCKS = 8
 
@@ -52,9 +52,22 @@ class AttentionPlan:
     prefills: list[PrefillChunk]
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceTensors:
+    """A step by sequence, int32, as `FlatStep` has it."""
+
+    cumulative_queries: torch.Tensor
+    cumulative_keys: torch.Tensor
+    num_keys: torch.Tensor
+    block_table: torch.Tensor
+
+
 @dataclass(slots=True)
 class PagedBatch:
-    """A step on this rank's device. Plans are made per sliding window, when the first such layer asks."""
+    """A step on this rank's device. Plans are made per sliding window, when the first such layer asks.
+
+    The tensors are those of `FlatStep`, brought over in one copy.
+    """
 
     step: Step
     block_size: int
@@ -65,18 +78,16 @@ class PagedBatch:
     slots: torch.Tensor = field(init=False)
     rows: torch.Tensor = field(init=False)
     opened_blocks: torch.Tensor = field(init=False)
+    sequences: SequenceTensors = field(init=False)
     _plans: dict[int | None, AttentionPlan] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        step, size = self.step, self.block_size
-        positions = _positions(step)
-        blocks = padded(step.tables)[np.repeat(np.arange(len(step.starts)), step.lengths), positions // size]
-        offsets = positions % size
-        self.token_ids = self._tensor(step.token_ids.astype(np.int64)).unsqueeze(0)
-        self.positions = self._tensor(positions).unsqueeze(0)
-        self.slots = self._tensor(blocks * size + offsets)
-        self.rows = self._tensor(step.rows.astype(np.int64))
-        self.opened_blocks = self._tensor(np.setdiff1d(blocks[offsets == 0], blocks[offsets == size - 1]))
+        arrays = flat_step(self.step, self.block_size)
+        tokens = [arrays.token_ids, arrays.positions, arrays.slots, arrays.rows, arrays.opened_blocks]
+        sequences = [arrays.cumulative_queries, arrays.cumulative_keys, arrays.num_keys, arrays.block_table]
+        tensors = upload([*tokens, *sequences], self.device)
+        self.token_ids, self.positions, self.slots, self.rows, self.opened_blocks = tensors[: len(tokens)]
+        self.sequences = SequenceTensors(*tensors[len(tokens) :])
 
     def plan(self, window: int | None) -> AttentionPlan:
         """How a layer with this sliding window (None: it sees everything) reads the cache."""
@@ -135,23 +146,8 @@ class PagedBatch:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
 
-def _positions(step: Step) -> Int64Array:
-    offsets = np.cumsum(step.lengths) - step.lengths
-    positions: Int64Array = np.arange(len(step.token_ids)) + np.repeat(step.starts - offsets, step.lengths)
-    return positions
-
-
 def _first_block(contexts: Int64Array, window: int | None, block_size: int) -> Int64Array:
     """The first block that the last token of a context sees."""
     hidden = contexts - (contexts if window is None else window)
     first: Int64Array = np.maximum(hidden, 0) // block_size
     return first
-
-
-def padded(tables: list[IntArray]) -> Int64Array:
-    """[num_tables, longest], filled up with each table's own first block, so that no row reads another's blocks."""
-    padded = np.empty((len(tables), max(len(table) for table in tables)), np.int64)
-    for row, table in zip(padded, tables, strict=True):
-        row[: len(table)] = table
-        row[len(table) :] = table[0]
-    return padded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -10,10 +11,13 @@ from transformers import PreTrainedModel
 from engine.architectures import UnsupportedModel, context_length
 from engine.attention import AttentionStep, ShapeProbe
 from engine.config import EngineConfig
+from engine.cuda.build import cuda_tools, decode_graphs, reserved_bytes, wants_graphs
+from engine.cuda.decode_graphs import DecodeGraphs
+from engine.cuda.scratch import CacheWithScratch
 from engine.fused.build import CacheSize, bytes_to_copy, fused_runner
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
-from engine.memory import available_blocks, num_blocks
+from engine.memory import available_blocks, longest_sequence, num_blocks
 from engine.paged_batch import PagedBatch
 from engine.process_group import World
 from engine.step import Step
@@ -24,16 +28,25 @@ from engine.varlen_attention import attention_step, warn_if_gathering
 class ModelRunner:
     """A rank's shard and its KV cache. Every rank must run every step: the layers reduce over all ranks."""
 
-    def __init__(self, model: PreTrainedModel, cache: KVCache, device: torch.device) -> None:
+    def __init__(
+        self, model: PreTrainedModel, cache: KVCache, device: torch.device, graphs: DecodeGraphs | None = None
+    ) -> None:
+        """graphs: recorded decodes of this model over this cache."""
         self.cache = cache
         self.search: TokenSearch = TORCH_SEARCH
         self._model = model
         self._device = device
+        self._graphs = graphs
         self._dtype = next(model.parameters()).dtype
 
     @torch.inference_mode()
     def run(self, step: Step) -> torch.Tensor:
-        """Writes the step into the cache; returns [len(step.rows), vocab] logits in float32, the same on all ranks."""
+        """Writes the step into the cache; returns [len(step.rows), vocab] logits in float32, the same on all ranks.
+
+        They are valid until the next step.
+        """
+        if self._graphs is not None and self._graphs.takes(step):
+            return self._graphs.run(step)
         batch = PagedBatch(step, self.cache.block_size, self._dtype, self._device)
         self.cache.clear(batch.opened_blocks)
         step_attention = attention_step(self.cache, batch)
@@ -70,12 +83,31 @@ def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> 
         warn_if_gathering(world.device, dtype, config.block_size, shapes)
     block_bytes = bytes_per_block(shapes, config.block_size, dtype)
     promised = bytes_to_copy(model, config) if world.device.type == "cpu" else 0
-    available = min(world.gathered(available_blocks(config, block_bytes, world.device, promised)))
+    records = wants_graphs(config, world, dtype, shapes)
+    reserved = reserved_bytes(config, model.config.vocab_size, dtype, block_bytes) if records else 0
+    available = min(world.gathered(available_blocks(config, block_bytes, world.device, promised, reserved)))
     longest = max_model_len(model, config)
     blocks = num_blocks(config, longest, block_bytes, available)
     if (fused := fused_runner(model, CacheSize(shapes, blocks), config, longest, world)) is not None:
         return fused
-    return ModelRunner(model, KVCache(shapes, blocks, config.block_size, dtype, world.device), world.device)
+    if not records:
+        return ModelRunner(model, KVCache(shapes, blocks, config.block_size, dtype, world.device), world.device)
+    cache = CacheWithScratch(shapes, blocks, config.block_size, dtype, world.device)
+    return ModelRunner(model, cache, world.device, _recorded(model, cache, config, longest, world))
+
+
+def _recorded(
+    model: PreTrainedModel, cache: CacheWithScratch, config: EngineConfig, longest: int, world: World
+) -> DecodeGraphs | None:
+    return decode_graphs(
+        partial(forward, model),
+        cache,
+        config,
+        longest_sequence(config, longest, cache.num_blocks),
+        model.config.vocab_size,
+        world,
+        cuda_tools(world),
+    )
 
 
 def max_model_len(model: PreTrainedModel, config: EngineConfig) -> int:

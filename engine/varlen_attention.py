@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Protocol, cast
 
-import numpy as np
 import torch
 
 from engine.attention import AttentionStep, PagedStep, Terms
-from engine.kv_cache import KVCache, LayerShape
-from engine.paged_batch import PagedBatch, padded
+from engine.kv_cache import KVCache, LayerCache, LayerShape
+from engine.paged_batch import PagedBatch, SequenceTensors
 
 #: The kernel reads pages of a multiple of this many tokens.
 PAGE_TOKENS = 256
@@ -47,27 +46,25 @@ class VarlenAttention(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Longest:
+    """The most new tokens of a sequence of the step, and its most keys; more is allowed, and costs a little."""
+
+    num_queries: int
+    num_keys: int
+
+
+@dataclass(frozen=True, slots=True)
 class VarlenStep:
     """One step: all sequences, decodes and prefills alike, in one call a layer."""
 
     fallback: PagedStep
     attention: VarlenAttention
-    cumulative_queries: torch.Tensor = field(init=False)
-    cumulative_keys: torch.Tensor = field(init=False)
-    num_keys: torch.Tensor = field(init=False)
-    block_table: torch.Tensor = field(init=False)
+    longest: Longest = field(init=False)
 
     def __post_init__(self) -> None:
-        step, device = self.fallback.batch.step, self.fallback.batch.device
-        num_keys = step.starts + step.lengths
-        arrays = {
-            "cumulative_queries": np.concatenate([[0], np.cumsum(step.lengths)]),
-            "cumulative_keys": np.concatenate([[0], np.cumsum(num_keys)]),
-            "num_keys": num_keys,
-            "block_table": padded(step.tables),
-        }
-        for name, array in arrays.items():
-            object.__setattr__(self, name, torch.from_numpy(array.astype(np.int32)).to(device, non_blocking=True))
+        step = self.fallback.batch.step
+        longest = Longest(int(step.lengths.max()), int((step.starts + step.lengths).max()))
+        object.__setattr__(self, "longest", longest)
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, terms: Terms
@@ -75,22 +72,42 @@ class VarlenStep:
         """As `AttentionStep.attend`."""
         if terms.softcap is not None:
             return self.fallback.attend(layer, query, key, value, terms)
-        cache, step = self.fallback.cache.layers[layer], self.fallback.batch.step
-        cache.write(self.fallback.batch.slots, key.transpose(0, 1), value.transpose(0, 1))
-        return self.attention(
-            query.transpose(0, 1),
-            cache.keys,
-            cache.values,
-            self.cumulative_queries,
-            self.cumulative_keys,  # demanded, though with a block table the kernel goes by `seqused_k`
-            int(step.lengths.max()),
-            int((step.starts + step.lengths).max()),
-            scale=terms.scaling,
-            window_size=(-1 if terms.window is None else terms.window - 1, 0),
-            enable_gqa=True,
-            seqused_k=self.num_keys,
-            block_table=self.block_table,
-        )
+        cache, batch = self.fallback.cache.layers[layer], self.fallback.batch
+        cache.write(batch.slots, key.transpose(0, 1), value.transpose(0, 1))
+        return attend_by_table(self.attention, query, cache, batch.sequences, self.longest, terms)
+
+
+def attend_by_table(
+    attention: VarlenAttention,
+    query: torch.Tensor,
+    cache: LayerCache,
+    sequences: SequenceTensors,
+    longest: Longest,
+    terms: Terms,
+) -> torch.Tensor:
+    """[num_tokens, num_query_heads, dim] of [num_query_heads, num_tokens, dim] over what the cache holds by now."""
+    return attention(
+        query.transpose(0, 1),
+        cache.keys,
+        cache.values,
+        sequences.cumulative_queries,
+        sequences.cumulative_keys,  # demanded, though with a block table the kernel goes by `seqused_k`
+        longest.num_queries,
+        longest.num_keys,
+        scale=terms.scaling,
+        window_size=_window_size(longest.num_queries, terms.window),
+        enable_gqa=True,
+        seqused_k=sequences.num_keys,
+        block_table=sequences.block_table,
+    )
+
+
+def _window_size(most_queries: int, window: int | None) -> tuple[int, int]:
+    """How far a query sees to the left and right; -1: all. A decode's one query has nothing to its right, and where
+    nothing is hidden from it the kernel takes the query heads of a key-value head together."""
+    if window is not None:
+        return window - 1, 0
+    return -1, -1 if most_queries == 1 else 0
 
 
 def can_use_varlen(device: torch.device, dtype: torch.dtype, block_size: int, shapes: list[LayerShape]) -> bool:

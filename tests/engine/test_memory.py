@@ -10,6 +10,7 @@ import torch
 
 from engine import memory
 from engine.config import EngineConfig
+from engine.cuda.build import BYTES_PER_GRAPH, reserved_bytes
 from engine.memory import InsufficientMemory, available_blocks, check_weights, longest_sequence, num_blocks
 
 CPU = torch.device("cpu")
@@ -97,3 +98,15 @@ def test_without_a_containers_limit_the_machines_memory_counts(tmp_path: Path, l
         (tmp_path / "memory.max").write_text(limit)
         (tmp_path / "memory.current").write_text("400\n")
     assert memory.container_bytes(tmp_path) > 1 << 50
+
+
+def test_what_recorded_decodes_will_take_is_not_the_caches() -> None:
+    cuda = torch.device("cuda")
+    assert available_blocks(make_config(), block_bytes=10_000, device=cuda) == 90
+    assert available_blocks(make_config(), block_bytes=10_000, device=cuda, reserved_bytes=500_000) == 45
+    assert available_blocks(make_config(), block_bytes=10_000, device=cuda, reserved_bytes=2_000_000) == 0
+
+
+def test_recorded_decodes_reserve_for_each_graph_the_logits_and_a_block() -> None:
+    reserved = reserved_bytes(make_config(max_num_seqs=16), vocab_size=1000, dtype=torch.bfloat16, block_bytes=777)
+    assert reserved == 5 * BYTES_PER_GRAPH + 16 * 1000 * (2 + 4) + 777

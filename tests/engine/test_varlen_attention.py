@@ -40,7 +40,7 @@ def plain_varlen(
 ) -> torch.Tensor:
     """The documented meaning of `varlen_attn` with a block table, one sequence after the other."""
     left, right = settings["window_size"]
-    assert right == 0
+    assert right == 0 or (max_q, left, right) == (1, -1, -1)  # a single query has nothing to its right
     assert_lengths(cu_seq_q, max_q)
     assert_lengths(cu_seq_k, max_k)
     assert cu_seq_k.diff().tolist() == settings["seqused_k"].tolist()
@@ -60,9 +60,9 @@ def plain_varlen(
 
 
 def assert_lengths(cumulative: torch.Tensor, longest: int) -> None:
-    """What the kernel demands of running sums of lengths: int32, from 0, the longest named beside them."""
+    """What the kernel demands of running sums of lengths: int32, from 0, none longer than what is named beside them."""
     assert (cumulative.dtype, int(cumulative[0])) == (torch.int32, 0)
-    assert int(cumulative.diff().max()) == longest
+    assert int(cumulative.diff().max()) <= longest
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])

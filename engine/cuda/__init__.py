@@ -1,0 +1,1 @@
+"""What only a GPU needs: captured decodes, their buffers, and tokens chosen on the device."""
