@@ -1,4 +1,5 @@
-"""Owns what a step costs in seconds, as a linear model. Knows nothing of clocks, or of how the figures were found."""
+"""Owns what a step costs in seconds, and what taking a sequence's blocks away does. Knows nothing of clocks, or of how
+the figures were found."""
 
 from __future__ import annotations
 
@@ -11,16 +12,18 @@ class StepWork:
     """What one step computes.
 
     num_context_tokens: tokens already in the KV cache that the step's sequences attend to.
+    num_copied_blocks: blocks that go to the swap area or come back.
     """
 
     num_prefill_tokens: int = 0
     num_decode_seqs: int = 0
     num_context_tokens: int = 0
+    num_copied_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StepCostModel:
-    """Seconds a step takes: a fixed part, and a part for each prefill token, decode and token of context.
+    """Seconds a step takes: a fixed part, and a part for each prefill token, decode, token of context and copied block.
 
     Raises:
         ValueError: a figure is negative, infinite or not a number.
@@ -30,6 +33,7 @@ class StepCostModel:
     prefill_token_s: float = 0.0
     decode_seq_s: float = 0.0
     context_token_s: float = 0.0
+    copied_block_s: float = 0.0
 
     def __post_init__(self) -> None:
         for figure in fields(self):
@@ -44,4 +48,38 @@ class StepCostModel:
             + self.prefill_token_s * work.num_prefill_tokens
             + self.decode_seq_s * work.num_decode_seqs
             + self.context_token_s * work.num_context_tokens
+            + self.copied_block_s * work.num_copied_blocks
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionCosts:
+    """What it costs to give a sequence's KV cache up and to have it back.
+
+    prefill_token_s: seconds that a token of prefill adds to a step. copy_bytes_per_s: between cache and swap area, one
+    way, on one rank. block_bytes: of one block on that rank. The defaults hold until something has been measured: those
+    of a small model on a CPU.
+
+    Raises:
+        ValueError: a figure is not a positive finite number (`block_bytes` may be 0: copies then cost nothing).
+    """
+
+    prefill_token_s: float = 1e-3
+    copy_bytes_per_s: float = 2e9
+    block_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("prefill_token_s", "copy_bytes_per_s"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value <= 0:
+                raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
+        if self.block_bytes < 0:
+            raise ValueError(f"block_bytes: expected at least 0, got {self.block_bytes}")
+
+    def recompute_s(self, num_tokens: int) -> float:
+        """Seconds to compute so many tokens again."""
+        return num_tokens * self.prefill_token_s
+
+    def swap_s(self, num_blocks: int) -> float:
+        """Seconds to copy so many blocks out, and in again."""
+        return 2 * num_blocks * self.block_bytes / self.copy_bytes_per_s

@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from scheduling.swap_area import SwapArea
+
 BlockHash = bytes
 
 
@@ -47,18 +49,19 @@ def hash_salt(salt: str) -> BlockHash:
 
 
 class BlockPool:
-    """`num_blocks` blocks of `block_size` tokens, shared by reference count.
+    """`num_blocks` blocks of `block_size` tokens, shared by reference count. `swap` has the slots for what is parked.
 
     Raises:
         ValueError: a size is not positive.
     """
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, num_swap_slots: int = 0) -> None:
         for name, value in (("num_blocks", num_blocks), ("block_size", block_size)):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self.swap = SwapArea(num_swap_slots)
         self._free: list[int] = list(range(num_blocks - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()  # least recently used first
         self._num_holders: dict[int, int] = {}
@@ -81,6 +84,19 @@ class BlockPool:
     def block_table(self, owner: str) -> list[int]:
         """The owner's blocks in order of position; a copy."""
         return list(self._tables[owner].block_ids)
+
+    def num_held(self, owner: str) -> int:
+        """Blocks in the owner's table, those included that others hold too."""
+        return len(self._tables[owner].block_ids)
+
+    def num_shared(self, owner: str) -> int:
+        """How many of the owner's leading blocks others hold too."""
+        count = 0
+        for block_id in self._tables[owner].block_ids:
+            if self._num_holders[block_id] == 1:
+                break
+            count += 1
+        return count
 
     def match_prefix(self, token_ids: Sequence[int], salt: str = "") -> PrefixMatch:
         """What is cached of these tokens. Never all of them: the last token must be computed to choose the next."""
@@ -149,7 +165,8 @@ class BlockPool:
             self._release(block_id)
 
     def check_integrity(self) -> None:
-        """Raise `BlockPoolCorrupt` unless every block is in exactly one state and every count and hash agrees."""
+        """Raise `BlockPoolCorrupt` unless every block and every swap slot is in exactly one state, and every count and
+        hash agrees."""
         holders = Counter(block_id for table in self._tables.values() for block_id in table.block_ids)
         self._check("holders of each block", dict(holders), self._num_holders)
         every_block = sorted([*self._free, *self._cached, *self._num_holders])
@@ -157,6 +174,7 @@ class BlockPool:
         self._check("hashes", {block: hash_ for hash_, block in self._block_of.items()}, self._hash_of)
         self._check("cached blocks without a hash", [b for b in self._cached if b not in self._hash_of], [])
         self._check("free blocks with a hash", [b for b in self._free if b in self._hash_of], [])
+        self._check("swap area", self.swap.faults(), [])
 
     def _freed_by(self, owners: Collection[str]) -> set[int]:
         """The blocks that nobody would hold if all these owners gave theirs up."""

@@ -11,7 +11,7 @@ from scheduling.score import Stamp
 class SequenceStatus(enum.Enum):
     WAITING = "waiting"  # never ran
     RUNNING = "running"  # holds a slot and blocks
-    PARKED = "parked"  # was preempted: holds nothing, keeps its place
+    PARKED = "parked"  # was preempted: holds no blocks, keeps its place
     FINISHED = "finished"
 
 
@@ -32,7 +32,9 @@ class Sequence:
     """One sequence in one engine.
 
     token_ids: prompt and output so far. max_num_tokens: prompt and the longest output that it may have.
-    num_computed: leading tokens whose KV is in the cache; 0 again after a preemption by recompute.
+    num_computed: leading tokens whose KV is in the cache; 0 while it is parked.
+    num_room: tokens that its blocks can hold.
+    num_reached: `num_computed` when it was last parked; 0 if it never was.
     num_cached: prompt tokens that the first admission found in the cache.
     reuse_prefix: whether it may start from cached blocks.
     wants_prompt_logits: every prompt token's logits are asked for, so none may come from cached blocks either.
@@ -49,6 +51,8 @@ class Sequence:
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed: int = 0
     num_cached: int | None = None
+    num_room: int = 0
+    num_reached: int = 0
 
     @property
     def num_pending(self) -> int:

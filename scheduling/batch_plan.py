@@ -1,0 +1,69 @@
+"""Owns the form of one step's plan, and of the limits that it keeps. Decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from scheduling.sequence import Sequence
+from scheduling.swap_area import BlockCopies
+
+#: How a sequence's blocks are taken away: copied out, or computed again later; auto takes the cheaper; off: never.
+Preemption = Literal["auto", "swap", "recompute", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one step may hold.
+
+    max_num_batched_tokens: the token budget of a step. parked_limit: how many sequences newcomers may park.
+    preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
+    max_num_prompt_logits: tokens of a step whose logits are wanted beside those that choose the next token. A token's
+    logits are as long as the vocabulary, so that without a bound one long prompt could take a device's free memory.
+
+    Raises:
+        ValueError: a limit is out of range.
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    parked_limit: int = 8
+    preemption_margin_levels: float = 5.0
+    max_num_prompt_logits: int = 256
+    preemption: Preemption = "auto"
+
+    def __post_init__(self) -> None:
+        positive = ("max_num_seqs", "max_num_batched_tokens", "max_num_prompt_logits")
+        for name, least in (*((name, 1) for name in positive), ("parked_limit", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not self.preemption_margin_levels >= 0:
+            raise ValueError(f"preemption_margin_levels: expected at least 0, got {self.preemption_margin_levels}")
+
+
+class Slice(NamedTuple):
+    """The tokens of one sequence that a step computes: `num_tokens` of them from position `start`.
+
+    completes: the last of them is the sequence's newest, so that its logits choose the next one. (A tuple: one is made
+    for each sequence and step, at a third of what a frozen dataclass costs.)
+    """
+
+    sequence: Sequence
+    start: int
+    num_tokens: int
+    completes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step: decodes before prefills, each with the best key first. `preempted` gave way before the step, and
+    `copies` come before all that it computes."""
+
+    decode: list[Slice] = field(default_factory=list)
+    prefill: list[Slice] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+    copies: BlockCopies = field(default_factory=BlockCopies)
+
+    @property
+    def slices(self) -> list[Slice]:
+        return self.decode + self.prefill
