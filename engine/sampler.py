@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.counter_hash import uniform
+from engine.cuda.choice import choose
 from engine.protocol import Sampled, SamplingParams, TokenLogprob
 from engine.token_choice import adjust, filter_rows, is_adjusted, is_filtered, scale, select_rows
 from engine.token_search import TORCH_SEARCH, TokenSearch, invert
@@ -44,14 +45,7 @@ def sample(logits: Tensor, rows: list[SampleRow], search: TokenSearch = TORCH_SE
     settings, gets an error; the others are served.
     """
     adjusted = _adjusted(logits, rows)
-    best = search.best(adjusted)
-    chosen = [token_id if math.isfinite(value) else None for value, token_id in best]
-    drawn = [i for i, row in enumerate(rows) if chosen[i] is not None and row.sampling.temperature >= MIN_TEMPERATURE]
-    for filtered in (False, True):
-        indices = [i for i in drawn if is_filtered(rows[i].sampling, logits.shape[-1]) is filtered]
-        if indices:
-            for i, token_id in zip(indices, _drawn(adjusted, rows, indices, search), strict=True):
-                chosen[i] = token_id
+    chosen = choose_on_device(adjusted, rows) if adjusted.is_cuda else choose_on_host(adjusted, rows, search)
     logprobs = _chosen_logprobs(logits, rows, chosen)
     return [
         _unsound(row, logits[i]) if chosen[i] is None else Sampled(row.seq_id, chosen[i], logprob=logprobs.get(i))
@@ -59,9 +53,43 @@ def sample(logits: Tensor, rows: list[SampleRow], search: TokenSearch = TORCH_SE
     ]
 
 
+def choose_on_host(adjusted: Tensor, rows: list[SampleRow], search: TokenSearch) -> list[int | None]:
+    """One token for each row, or None; after each search the host looks at what was found."""
+    best = search.best(adjusted)
+    chosen = [token_id if math.isfinite(value) else None for value, token_id in best]
+    drawn = [i for i, row in enumerate(rows) if chosen[i] is not None and _is_drawn(row)]
+    for filtered in (False, True):
+        indices = [i for i in drawn if is_filtered(rows[i].sampling, adjusted.shape[-1]) is filtered]
+        if indices:
+            for i, token_id in zip(indices, _drawn(adjusted, rows, indices, search), strict=True):
+                chosen[i] = token_id
+    return chosen
+
+
+def choose_on_device(adjusted: Tensor, rows: list[SampleRow]) -> list[int | None]:
+    """The same, with one wait for the device, and another where a nucleus is wider than what it looks at first."""
+    choices = choose(
+        adjusted, [row.sampling for row in rows], [_uniform(row) if _is_drawn(row) else None for row in rows]
+    )
+    chosen = choices.token_ids
+    if choices.undecided:
+        found = _drawn(adjusted, rows, choices.undecided, TORCH_SEARCH)
+        for i, token_id in zip(choices.undecided, found, strict=True):
+            chosen[i] = token_id
+    return chosen
+
+
 def prompt_logprobs(logits: Tensor, next_token_ids: list[int], num_top: int) -> list[TokenLogprob]:
     """log p of each prompt token given what precedes it: row i of `logits` ([t, vocab]) against next_token_ids[i]."""
     return _token_logprobs(logits, next_token_ids, [num_top] * len(next_token_ids))
+
+
+def _is_drawn(row: SampleRow) -> bool:
+    return row.sampling.temperature >= MIN_TEMPERATURE
+
+
+def _uniform(row: SampleRow) -> float:
+    return uniform(row.sampling.seed, len(row.history))
 
 
 def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
@@ -78,7 +106,7 @@ def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
 def _drawn(adjusted: Tensor, rows: list[SampleRow], indices: list[int], search: TokenSearch) -> list[int | None]:
     """One token for each of these rows, from its softmax at its temperature."""
     params = [rows[i].sampling for i in indices]
-    uniforms = [uniform(rows[i].sampling.seed, len(rows[i].history)) for i in indices]
+    uniforms = [_uniform(rows[i]) for i in indices]
     logits = select_rows(adjusted, indices)
     if any(is_filtered(sampling, logits.shape[-1]) for sampling in params):
         return invert(filter_rows(scale(logits, params), params).exp_(), uniforms)

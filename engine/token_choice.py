@@ -122,9 +122,9 @@ def _mask_outside_nucleus(scaled: Tensor, params: list[SamplingParams]) -> Tenso
     top_p = _column(scaled, [sampling.top_p for sampling in params])
     probs = scaled.softmax(-1)
     best = probs.topk(min(NUCLEUS_CANDIDATES, probs.shape[-1]), dim=-1).values
-    floor = _nucleus_floor(best, top_p)
+    floor = nucleus_floor(best, top_p)
     for i in torch.nonzero(best.sum(-1) < top_p.squeeze(1)).flatten().tolist():
-        floor[i] = _nucleus_floor(_sorted_candidates(probs[i], params[i].top_p), top_p[i : i + 1])
+        floor[i] = nucleus_floor(_sorted_candidates(probs[i], params[i].top_p), top_p[i : i + 1])
     return scaled.masked_fill(probs < floor, -math.inf)
 
 
@@ -133,7 +133,7 @@ def _sorted_candidates(probs: Tensor, top_p: float) -> Tensor:
     return probs[probs >= (1.0 - top_p) / probs.numel()].sort(descending=True).values.unsqueeze(0)
 
 
-def _nucleus_floor(best: Tensor, top_p: Tensor) -> Tensor:
+def nucleus_floor(best: Tensor, top_p: Tensor) -> Tensor:
     """The smallest probability inside each nucleus, [n, 1]. `best` is sorted, best first."""
     mass_before = best.cumsum(-1) - best
     outside = mass_before >= top_p

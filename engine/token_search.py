@@ -46,6 +46,14 @@ def invert(weights: Tensor, uniforms: list[float]) -> list[int | None]:
     """The token at which the running sum of each row's weights passes its share, in [0, 1), of the total.
 
     None where that total is 0 or no number.
+    """
+    column = torch.tensor(uniforms, dtype=torch.float64, device=weights.device).unsqueeze(1)
+    found, totals = (tensor.tolist() for tensor in inverted(weights, column))
+    return [token_id if 0.0 < total < math.inf else None for token_id, total in zip(found, totals, strict=True)]
+
+
+def inverted(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """As `invert`, with uniforms [n, 1] in float64: the tokens and the totals, [n], wherever the weights lie.
 
     Sums of blocks first, then inside one block: a fifth of the time of one running sum over the vocabulary.
     Running sums are float64, so that rare tokens keep their chance. A token of weight 0 is never returned.
@@ -53,13 +61,11 @@ def invert(weights: Tensor, uniforms: list[float]) -> list[int | None]:
     blocks = pad(weights, (0, -weights.shape[-1] % SEARCH_BLOCK)).unflatten(-1, (-1, SEARCH_BLOCK))
     block_mass = blocks.sum(-1).double()
     running = block_mass.cumsum(-1)
-    target = torch.tensor(uniforms, dtype=torch.float64, device=weights.device).unsqueeze(1) * running[:, -1:]
+    target = uniforms * running[:, -1:]
     index = _first_above(running, target)
     before = running.gather(1, index) - block_mass.gather(1, index)
     inner = blocks.take_along_dim(index.unsqueeze(-1), dim=1).squeeze(1).double().cumsum(-1)
-    found: list[int] = (index * SEARCH_BLOCK + _first_above(inner, target - before)).squeeze(1).tolist()
-    totals: list[float] = running[:, -1].tolist()
-    return [token_id if 0.0 < total < math.inf else None for token_id, total in zip(found, totals, strict=True)]
+    return (index * SEARCH_BLOCK + _first_above(inner, target - before)).squeeze(1), running[:, -1]
 
 
 def _first_above(running: Tensor, target: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Tape(TorchDispatchMode):
         super().__init__()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _WAITING:
+        if func in _WAITING or (func is torch.ops.aten.index.Tensor and _is_mask(args[1])):
             raise NotCapturable(f"{func} waits for the device")
         result = func(*args, **(kwargs or {}))
         self.calls.append((func, args, kwargs or {}, result))
@@ -41,6 +41,10 @@ class Tape(TorchDispatchMode):
             for old, new in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
                 if old.data_ptr() != new.data_ptr():  # else a view, or changed in place
                     old.copy_(new)
+
+
+def _is_mask(indices: Any) -> bool:
+    return any(index is not None and index.dtype == torch.bool for index in indices)
 
 
 @dataclass(slots=True)
