@@ -21,6 +21,7 @@ from deployments.config_errors import ConfigError
 from deployments.problems import Withheld, problems_of, without_insides
 from deployments.tenant_keys import checked_key, is_key, without_key
 from engine.config import Backend, CpuKernels, CudaGraphs, Dtype, EngineConfig
+from scheduling.batch_plan import Preemption
 from scheduling.score import ScorePolicy
 
 INGRESS_NAME = "Ingress"
@@ -82,6 +83,9 @@ class ModelConfig(Settings):
     kv_cache_tokens: Annotated[int, Field(ge=16, le=2**40)] | None = None
     parked_limit: Annotated[int, Field(ge=0, le=4096)] = 8
     preemption_margin_levels: Annotated[float, Field(ge=0, le=1000)] = 5.0
+    preemption: Preemption = "auto"
+    swap_space_tokens: Annotated[int, Field(ge=0, le=2**40)] | None = None
+    step_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     prefix_caching: bool = True
     cpu_kernels: CpuKernels = "auto"
     cuda_graphs: CudaGraphs = "auto"

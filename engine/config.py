@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from scheduling.batch_plan import Preemption
+
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32", "float16"]
 Backend = Literal["deepspeed", "fake"]
@@ -22,6 +24,11 @@ class EngineConfig:
     max_num_batched_tokens: the token budget of one step (decodes first, then chunks of prefill).
     kv_cache_tokens: tokens that the KV cache holds; None lets the engine choose from what is free.
     parked_limit: how many preempted sequences may wait beside `max_num_seqs` running ones.
+    preemption: how a running sequence's blocks are taken away: `swap` copies them to host memory, `recompute` computes
+    them again, `auto` takes what costs less, and with `off` nobody gives way: a newcomer waits until its longest answer
+    and those of all who run are sure of their blocks.
+    swap_space_tokens: tokens that the swap area of host memory holds; 0 none; None lets the engine choose.
+    step_timeout_s: a step that takes longer, for each 512 tokens that it has begun, is taken for hung.
     cpu_kernels: auto takes the native program where machine and model allow it, torch always the plain modules.
     cuda_graphs: auto replays recorded decodes on a GPU where model and settings allow it, off runs every step eagerly.
     num_threads: OpenMP threads of each rank on CPU; None shares the cores between the ranks.
@@ -40,6 +47,9 @@ class EngineConfig:
     kv_cache_tokens: int | None = None
     parked_limit: int = 8
     preemption_margin_levels: float = 5.0
+    preemption: Preemption = "auto"
+    swap_space_tokens: int | None = None
+    step_timeout_s: float = 60.0
     prefix_caching: bool = True
     cpu_kernels: CpuKernels = "auto"
     cuda_graphs: CudaGraphs = "auto"

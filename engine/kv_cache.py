@@ -62,6 +62,10 @@ class KVCache:
     def num_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self._tensors.values())
 
+    def block_tensors(self) -> list[torch.Tensor]:
+        """All that is kept, as tensors [num_blocks, ...]: a block is the same row of each."""
+        return [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
+
     def clear(self, blocks: torch.Tensor) -> None:
         """Zeroes blocks that a sequence starts to use: the unused tail of a block is read, though with no weight, and
         a NaN that an earlier owner left there would spoil the answer."""

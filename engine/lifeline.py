@@ -2,6 +2,7 @@
 
 A rank inside a shared-memory all-reduce spins for ever when a peer is gone, and one that waits for a step may notice
 late. So each rank holds a connection to rank 0, which the system closes with the process, and a thread listens to it.
+A rank that hangs without dying is for `engine.watchdog` to find.
 """
 
 from __future__ import annotations

@@ -6,10 +6,14 @@ step happens, so tests drive it by hand.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from engine.config import EngineConfig
 from engine.intake import RequestRefused, accept, finish_reason, resolve_stops
+from engine.measured_costs import MeasuredCosts
 from engine.protocol import (
     Chunk,
     CommandMessage,
@@ -24,10 +28,14 @@ from engine.protocol import (
     StepMessage,
     TokenLogprob,
 )
-from scheduling.batcher import Batcher, BatchLimits, Slice
+from scheduling.batch_plan import BatchLimits, Plan, Slice
+from scheduling.batcher import Batcher
 from scheduling.errors import NeverFits
 from scheduling.kv_blocks import BlockPool
 from scheduling.sequence import Sequence
+
+#: Runs a step over so many tokens inside; see `engine.watchdog`.
+Watch = Callable[[int], AbstractContextManager[None]]
 
 
 class EngineFailed(RuntimeError):
@@ -54,21 +62,32 @@ class EngineLoop:
     A fault of one sequence ends that sequence. A fault of the engine ends all of them and is raised (`EngineFailed`).
     """
 
-    def __init__(self, engine: InferenceEngine, config: EngineConfig) -> None:
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        config: EngineConfig,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        watch: Watch = lambda num_tokens: nullcontext(),
+    ) -> None:
         self._engine = engine
+        self._clock = clock
+        self._watch = watch
         self._capacity = engine.capacity()
         self._prefix_caching = config.prefix_caching
-        self._pool = BlockPool(self._capacity.num_blocks, self._capacity.block_size)
+        self._pool = BlockPool(self._capacity.num_blocks, self._capacity.block_size, self._capacity.num_swap_slots)
+        self._costs = MeasuredCosts(self._capacity.block_bytes)
         limits = BatchLimits(
             max_num_seqs=self._capacity.max_num_seqs,
             max_num_batched_tokens=self._capacity.max_num_batched_tokens,
             parked_limit=config.parked_limit,
             preemption_margin_levels=config.preemption_margin_levels,
+            preemption=config.preemption,
         )
         self._batcher = Batcher(limits, self._pool)
         self._answers: dict[str, _Answer] = {}
         self._outputs: list[SequenceOutput] = []  # since the last message
-        self._num_steps = self._num_preemptions = self._prompt_tokens = self._generation_tokens = 0
+        self._num_steps = self._prompt_tokens = self._generation_tokens = 0
 
     @property
     def capacity(self) -> EngineCapacity:
@@ -81,6 +100,7 @@ class EngineLoop:
 
     @property
     def stats(self) -> EngineStats:
+        preemptions = self._batcher.preemptions
         return EngineStats(
             num_running=self._batcher.num_running,
             num_waiting=self._batcher.num_waiting,
@@ -88,9 +108,14 @@ class EngineLoop:
             kv_blocks_used=self._pool.num_used,
             kv_blocks_total=self._pool.num_blocks,
             num_steps=self._num_steps,
-            num_preemptions=self._num_preemptions,
+            num_preemptions=preemptions.num_by_swap + preemptions.num_by_recompute,
             prompt_tokens=self._prompt_tokens,
             generation_tokens=self._generation_tokens,
+            num_preemptions_by_swap=preemptions.num_by_swap,
+            num_preemptions_by_recompute=preemptions.num_by_recompute,
+            num_recomputed_tokens=preemptions.num_recomputed_tokens,
+            num_blocks_swapped_out=preemptions.num_blocks_out,
+            num_blocks_swapped_in=preemptions.num_blocks_in,
         )
 
     def apply(self, command: CommandMessage) -> None:
@@ -109,18 +134,18 @@ class EngineLoop:
             EngineFailed: the engine is broken, and every sequence has ended with an error.
         """
         # 1. Plan
-        plan = self._batcher.plan()
-        self._num_preemptions += len(plan.preempted)
+        plan = self._batcher.plan(self._costs.latest)
+        slices = plan.slices
         # 2. Execute
-        sampled = self._execute(plan.slices)
+        sampled = self._execute(plan, slices)
         # 3. Update
-        for part in plan.slices:
+        for part in slices:
             self._update(part, sampled.get(part.sequence.seq_id))
         # 4. Publish
         return self._publish()
 
     def check_idle(self) -> None:
-        """Check the books when nothing is left: every block must have come back.
+        """Check the books when nothing is left: every block and every swap slot must have come back.
 
         Raises:
             BlockPoolCorrupt: they do not balance.
@@ -128,6 +153,7 @@ class EngineLoop:
         assert not self._answers, f"{len(self._answers)} sequences are left"
         self._pool.check_integrity()
         assert self._pool.num_used == 0, f"{self._pool.num_used} KV blocks have no owner"
+        assert self._pool.swap.num_used == 0, f"{self._pool.swap.num_used} swap slots have no owner"
 
     def _add(self, request: EngineRequest) -> None:
         self._batcher.set_policy(request.policy)
@@ -145,14 +171,15 @@ class EngineLoop:
         else:
             self._outputs.append(SequenceOutput(request.lease_id, finish_reason=reason))
 
-    def _execute(self, slices: list[Slice]) -> dict[str, Sampled]:
+    def _execute(self, plan: Plan, slices: list[Slice]) -> dict[str, Sampled]:
         """What each slice gave, by sequence."""
         if not slices:
             assert not self._batcher, "sequences wait, and nothing was planned"
             return {}
         self._num_steps += 1
         try:
-            results = {result.seq_id: result for result in self._engine.execute([self._chunk(part) for part in slices])}
+            with self._watch(sum(part.num_tokens for part in slices)):
+                results = self._run(plan, [self._chunk(part) for part in slices])
             missing = [
                 part.sequence.seq_id for part in slices if part.completes and part.sequence.seq_id not in results
             ]
@@ -163,6 +190,19 @@ class EngineLoop:
                 self._finish(lease_id, _failed(lease_id, f"the engine failed: {fault}"))
             raise EngineFailed(self._publish()) from fault
         return results
+
+    def _run(self, plan: Plan, chunks: list[Chunk]) -> dict[str, Sampled]:
+        """Copies, computes, and takes the time of both."""
+        began_s = self._clock()
+        if plan.copies:
+            self._engine.copy_blocks(plan.copies)
+            copied_s = self._clock()
+            self._costs.observe_copies(len(plan.copies), copied_s - began_s)
+            began_s = copied_s
+        results = self._engine.execute(chunks)
+        num_prefill_tokens = sum(part.num_tokens for part in plan.prefill)
+        self._costs.observe_step(num_prefill_tokens, len(plan.decode), self._clock() - began_s)
+        return {result.seq_id: result for result in results}
 
     def _chunk(self, part: Slice) -> Chunk:
         sequence = part.sequence

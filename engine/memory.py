@@ -18,6 +18,9 @@ CPU_SHARE_OF_FREE = 0.25  # all replicas of a machine share its memory with ever
 CUDA_SHARE_OF_FREE = 0.9
 #: On CPU a rank's cache grows to this by default, or to one sequence's if that is more; `kv_cache_tokens` overrides.
 DEFAULT_CPU_CACHE_BYTES = 2 << 30
+#: A rank's swap area grows to this by default, and to this share of what the machine has free for all ranks together.
+DEFAULT_SWAP_BYTES = {"cpu": 512 << 20, "cuda": 4 << 30}
+SWAP_SHARE_OF_FREE = 0.125
 _NO_LIMIT = 1 << 62
 
 
@@ -44,7 +47,8 @@ def available_blocks(
 ) -> int:
     """Blocks that the cache of this rank may take of what is free now.
 
-    promised_bytes: of what is free, those that each rank of the machine will still take for its weights.
+    promised_bytes: of what is free, those that each rank of the machine will still take for its weights and, on CPU,
+    its swap area.
     reserved_bytes: those that this rank will still take of its GPU for recorded decodes.
     """
     free = max(0, free_bytes(device) - promised_bytes * config.tensor_parallel_size - reserved_bytes)
@@ -89,12 +93,40 @@ def num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int, avail
     return min(wanted, cap, available)
 
 
+def num_swap_slots(config: EngineConfig, max_model_len: int, block_bytes: int, host_free_bytes: int) -> int:
+    """The blocks of every rank's swap area: `swap_space_tokens`, or the longest sequences that newcomers may park, as
+    far as the defaults allow.
+
+    Raises:
+        InsufficientMemory: not all of `swap_space_tokens` is free.
+    """
+    if config.preemption in ("off", "recompute"):
+        return 0
+    if config.swap_space_tokens is None:
+        shared = int(host_free_bytes * SWAP_SHARE_OF_FREE) // config.tensor_parallel_size
+        room = min(DEFAULT_SWAP_BYTES[config.device], shared) // block_bytes
+        return min(max(1, config.parked_limit) * _blocks(max_model_len, config.block_size), room)
+    slots = _blocks(config.swap_space_tokens, config.block_size)
+    needed = slots * block_bytes * config.tensor_parallel_size
+    if needed > host_free_bytes:
+        raise InsufficientMemory(
+            f"swap area: {slots} blocks x {block_bytes:,} bytes x {config.tensor_parallel_size} ranks = "
+            f"{needed:,} bytes of memory needed, {host_free_bytes:,} free: lower swap_space_tokens"
+        )
+    return slots
+
+
 def free_bytes(device: torch.device) -> int:
     """Free memory of the device; on CPU what the machine and its container leave."""
     if device.type == "cuda":
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
+    return host_free_bytes()
+
+
+def host_free_bytes() -> int:
+    """Free memory of the machine, as far as its container leaves it."""
     return min(_machine_bytes(), container_bytes())
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from scheduling.score import ScorePolicy, Stamp
+from scheduling.swap_area import BlockCopies
 
 
 class FinishReason(enum.StrEnum):
@@ -88,7 +89,10 @@ class SequenceOutput:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Gauges and monotonic counters of one engine, sent with every step."""
+    """Gauges and monotonic counters of one engine, sent with every step.
+
+    num_preemptions: by swap and by recompute together. num_recomputed_tokens: tokens whose KV a preemption had lost.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
@@ -99,6 +103,11 @@ class EngineStats:
     num_preemptions: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    num_preemptions_by_swap: int = 0
+    num_preemptions_by_recompute: int = 0
+    num_recomputed_tokens: int = 0
+    num_blocks_swapped_out: int = 0
+    num_blocks_swapped_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,7 @@ class EngineCapacity:
     """What an engine offers after loading. `model_bytes` holds each rank's parameter bytes, by rank.
 
     eos_token_ids: what ends an answer by the checkpoint's own word, unless a request ignores it.
+    num_swap_slots: blocks that the swap area holds. block_bytes: of one block, on the rank where it is largest.
     """
 
     model_name: str
@@ -133,6 +143,8 @@ class EngineCapacity:
     vocab_size: int
     model_bytes: list[int] = field(default_factory=list)
     eos_token_ids: list[int] = field(default_factory=list)
+    num_swap_slots: int = 0
+    block_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -170,11 +182,14 @@ class InferenceEngine(Protocol):
 
     `execute` computes every chunk and returns one `Sampled` for each chunk whose `samples` is true, in order
     (plus one with token_id None for a non-sampling chunk that reports prompt_logprobs). It raises only when the
-    engine as a whole is broken.
+    engine as a whole is broken. `copy_blocks` moves blocks to the swap area and back on every rank, and returns when
+    that is done; whatever needs it comes with the next `execute`.
     """
 
     def capacity(self) -> EngineCapacity: ...
 
     def execute(self, chunks: list[Chunk]) -> list[Sampled]: ...
+
+    def copy_blocks(self, copies: BlockCopies) -> None: ...
 
     def close(self) -> None: ...

@@ -13,6 +13,7 @@ from engine.config import EngineConfig, threads_per_rank
 from engine.loop import EngineLoop
 from engine.own_thread import OwnThread
 from engine.protocol import EngineCapacity, InferenceEngine
+from engine.watchdog import StepWatchdog
 from engine.wire import RankChannel, serve_loop
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ class Rank:
     def _lead(self, engine: InferenceEngine, socket_path: str) -> None:
         """After a fault nothing is closed: the other ranks may hang in a collective, and end with this process."""
         channel = RankChannel.listen(socket_path)
-        serve_loop(EngineLoop(engine, self._config), channel)
+        watchdog = StepWatchdog(self._config.step_timeout_s)
+        watchdog.start()
+        serve_loop(EngineLoop(engine, self._config, watch=watchdog.watching), channel)
+        watchdog.close()
         channel.close()
         engine.close()
 

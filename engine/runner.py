@@ -17,7 +17,7 @@ from engine.cuda.scratch import CacheWithScratch
 from engine.fused.build import CacheSize, bytes_to_copy, fused_runner
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
-from engine.memory import available_blocks, longest_sequence, num_blocks
+from engine.memory import available_blocks, host_free_bytes, longest_sequence, num_blocks, num_swap_slots
 from engine.paged_batch import PagedBatch
 from engine.process_group import World
 from engine.step import Step
@@ -38,6 +38,11 @@ class ModelRunner:
         self._device = device
         self._graphs = graphs
         self._dtype = next(model.parameters()).dtype
+
+    @property
+    def num_graphs(self) -> int:
+        """Batch sizes whose decodes are replayed; 0 where every step runs eagerly."""
+        return 0 if self._graphs is None else self._graphs.num_graphs
 
     @torch.inference_mode()
     def run(self, step: Step) -> torch.Tensor:
@@ -82,11 +87,12 @@ def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> 
     if world.rank == 0:
         warn_if_gathering(world.device, dtype, config.block_size, shapes)
     block_bytes = bytes_per_block(shapes, config.block_size, dtype)
-    promised = bytes_to_copy(model, config) if world.device.type == "cpu" else 0
+    longest = max_model_len(model, config)
+    swap_bytes = num_swap_slots(config, longest, block_bytes, host_free_bytes()) * block_bytes
+    promised = bytes_to_copy(model, config) + swap_bytes if world.device.type == "cpu" else 0
     records = wants_graphs(config, world, dtype, shapes)
     reserved = reserved_bytes(config, model.config.vocab_size, dtype, block_bytes) if records else 0
     available = min(world.gathered(available_blocks(config, block_bytes, world.device, promised, reserved)))
-    longest = max_model_len(model, config)
     blocks = num_blocks(config, longest, block_bytes, available)
     if (fused := fused_runner(model, CacheSize(shapes, blocks), config, longest, world)) is not None:
         return fused

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.protocol import Chunk
+from scheduling.swap_area import BlockCopies
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 _NUM_HEADER_WORDS = 4
@@ -47,6 +48,20 @@ class Step:
         starts, lengths, table_lengths, token_ids, rows, tables, _ = np.split(words, ends)[1:]
         split_tables = np.split(tables, np.cumsum(table_lengths)[:-1])
         return Step(token_ids=token_ids, starts=starts, lengths=lengths, tables=split_tables, rows=rows)
+
+
+def encode_copies(copies: BlockCopies) -> IntArray:
+    """One flat array, told from a step's by its first word: [0, number of pairs outward, ...all pairs]."""
+    header = [0, len(copies.outward)]
+    return np.array([*header, *(word for pair in (*copies.outward, *copies.inward) for word in pair)], np.int32)
+
+
+def decode_words(words: IntArray) -> Step | BlockCopies:
+    """What `Step.encode` or `encode_copies` has made: a step has at least one chunk."""
+    if words[0] > 0:
+        return Step.decode(words)
+    pairs = [(first, second) for first, second in words[2:].reshape(-1, 2).tolist()]
+    return BlockCopies(outward=pairs[: words[1]], inward=pairs[words[1] :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 from engine.process_group import World
-from engine.step import Step
+from engine.step import Step, decode_words, encode_copies
+from scheduling.swap_area import BlockCopies
 
 #: Enough for 32 decodes with contexts of 2,000 tokens; what does not fit follows in a second message.
 _FRAME_WORDS = 8192
@@ -22,17 +23,18 @@ class StepChannel:
         self._world = world
         self._frame = torch.zeros(_FRAME_WORDS, dtype=torch.int32)
 
-    def send(self, step: Step) -> None:
+    def send(self, step: Step | BlockCopies) -> None:
         if self._world.size > 1:
-            self._send_words(torch.from_numpy(step.encode()))
+            words = step.encode() if isinstance(step, Step) else encode_copies(step)
+            self._send_words(torch.from_numpy(words))
 
     def stop(self) -> None:
         """Ends `receive` on every other rank."""
         if self._world.size > 1:
             self._send_words(torch.empty(0, dtype=torch.int32))
 
-    def receive(self) -> Step | None:
-        """The next step; None when rank 0 has stopped."""
+    def receive(self) -> Step | BlockCopies | None:
+        """The next step, or what to copy before it; None when rank 0 has stopped."""
         self._broadcast(self._frame)
         num_words = int(self._frame[0])
         if num_words == 0:
@@ -42,7 +44,7 @@ class StepChannel:
         words[:inside] = self._frame[1 : inside + 1]
         if inside < num_words:
             self._broadcast(words[inside:])
-        return Step.decode(words.numpy())
+        return decode_words(words.numpy())
 
     def _send_words(self, words: torch.Tensor) -> None:
         inside = min(len(words), _FRAME_WORDS - 1)

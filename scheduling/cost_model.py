@@ -12,18 +12,18 @@ class StepWork:
     """What one step computes.
 
     num_context_tokens: tokens already in the KV cache that the step's sequences attend to.
-    num_copied_blocks: blocks that go to the swap area or come back.
     """
 
     num_prefill_tokens: int = 0
     num_decode_seqs: int = 0
     num_context_tokens: int = 0
-    num_copied_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StepCostModel:
-    """Seconds a step takes: a fixed part, and a part for each prefill token, decode, token of context and copied block.
+    """Seconds a step takes: a fixed part, and a part for each prefill token, decode and token of context.
+
+    copied_block_s: what a block adds that is copied to the swap area or back before the step.
 
     Raises:
         ValueError: a figure is negative, infinite or not a number.
@@ -48,7 +48,6 @@ class StepCostModel:
             + self.prefill_token_s * work.num_prefill_tokens
             + self.decode_seq_s * work.num_decode_seqs
             + self.context_token_s * work.num_context_tokens
-            + self.copied_block_s * work.num_copied_blocks
         )
 
 

@@ -99,6 +99,21 @@ KV_USAGE = MetricSpec(
 PREEMPTIONS = MetricSpec(
     "vllm:num_preemptions", "counter", "Sequences that gave up their place in a batch.", labels=BY_MODEL
 )
+PREEMPTIONS_BY_SWAP = MetricSpec(
+    "fastserve:preemptions_by_swap", "counter", "Preemptions whose KV blocks went to host memory.", labels=BY_MODEL
+)
+PREEMPTIONS_BY_RECOMPUTE = MetricSpec(
+    "fastserve:preemptions_by_recompute", "counter", "Preemptions whose KV blocks were let go.", labels=BY_MODEL
+)
+RECOMPUTED_TOKENS = MetricSpec(
+    "fastserve:recomputed_tokens", "counter", "Tokens whose KV a preemption had lost.", labels=BY_MODEL
+)
+BLOCKS_SWAPPED_OUT = MetricSpec(
+    "fastserve:kv_blocks_swapped_out", "counter", "KV blocks copied to host memory.", labels=BY_MODEL
+)
+BLOCKS_SWAPPED_IN = MetricSpec(
+    "fastserve:kv_blocks_swapped_in", "counter", "KV blocks copied back from host memory.", labels=BY_MODEL
+)
 STEPS = MetricSpec("fastserve:engine_steps", "counter", "Steps that the engines have run.", labels=BY_MODEL)
 
 METRICS: tuple[MetricSpec, ...] = (
@@ -121,5 +136,10 @@ METRICS: tuple[MetricSpec, ...] = (
     WAITING,
     KV_USAGE,
     PREEMPTIONS,
+    PREEMPTIONS_BY_SWAP,
+    PREEMPTIONS_BY_RECOMPUTE,
+    RECOMPUTED_TOKENS,
+    BLOCKS_SWAPPED_OUT,
+    BLOCKS_SWAPPED_IN,
     STEPS,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -11,6 +11,18 @@ from deployments.telemetry import metric_table as table
 from deployments.telemetry.metric_snapshot import MetricsSnapshot, snapshot_of
 from deployments.telemetry.metric_table import METRICS, MetricSpec
 from engine.protocol import EngineStats
+
+
+#: Which of an engine's counters each metric follows.
+_ENGINE_COUNTERS: tuple[tuple[MetricSpec, Callable[[EngineStats], int]], ...] = (
+    (table.PREEMPTIONS, lambda stats: stats.num_preemptions),
+    (table.PREEMPTIONS_BY_SWAP, lambda stats: stats.num_preemptions_by_swap),
+    (table.PREEMPTIONS_BY_RECOMPUTE, lambda stats: stats.num_preemptions_by_recompute),
+    (table.RECOMPUTED_TOKENS, lambda stats: stats.num_recomputed_tokens),
+    (table.BLOCKS_SWAPPED_OUT, lambda stats: stats.num_blocks_swapped_out),
+    (table.BLOCKS_SWAPPED_IN, lambda stats: stats.num_blocks_swapped_in),
+    (table.STEPS, lambda stats: stats.num_steps),
+)
 
 
 class MetricSink(Protocol):
@@ -73,8 +85,8 @@ class ServingMetrics:
         self.record(table.KV_USAGE, labels, stats.kv_blocks_used / max(1, stats.kv_blocks_total))
         last = self._last_stats.get(model, EngineStats())
         self._last_stats[model] = stats
-        self.add(table.PREEMPTIONS, labels, stats.num_preemptions - last.num_preemptions)
-        self.add(table.STEPS, labels, stats.num_steps - last.num_steps)
+        for spec, count in _ENGINE_COUNTERS:
+            self.add(spec, labels, count(stats) - count(last))
 
     def observe_queue(self, model: str, num_waiting: int) -> None:
         """The length of a model's queue, from the queue itself; each engine adds those that wait in it."""

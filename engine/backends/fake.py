@@ -11,19 +11,22 @@ from collections.abc import Callable
 
 from engine.config import EngineConfig
 from engine.counter_hash import uniform
-from engine.memory import longest_sequence, wanted_blocks
+from engine.memory import longest_sequence, num_swap_slots, wanted_blocks
 from engine.protocol import Chunk, EngineCapacity, Sampled, TokenLogprob
 from scheduling.cost_model import StepCostModel, StepWork
+from scheduling.swap_area import BlockCopies
 
 FAKE_VOCAB_SIZE = 49_152
 FAKE_MAX_MODEL_LEN = 8_192
+FAKE_BLOCK_BYTES = 1 << 18
+_FAKE_HOST_BYTES = 1 << 40
 # Ordinary words in byte-level vocabularies: past the control tokens and single bytes.
 _FIRST_WORD, _NUM_WORDS = 1_000, 16_000
 _FAKE_LOGPROB = -0.5
 
 
 class FakeEngine:
-    """Implements `InferenceEngine`. `sleep` is called once a step with the step's cost in seconds.
+    """Implements `InferenceEngine`. `sleep` is called once a step, and for copies, with the cost in seconds.
 
     It honours the seed, `logprobs` and `prompt_logprobs`; every other sampling setting changes nothing. Without `cost`,
     every step costs `config.fake_step_s`.
@@ -56,11 +59,16 @@ class FakeEngine:
             vocab_size=FAKE_VOCAB_SIZE,
             model_bytes=[0] * config.tensor_parallel_size,
             eos_token_ids=list(self._eos_token_ids),
+            num_swap_slots=num_swap_slots(config, max_model_len, FAKE_BLOCK_BYTES, _FAKE_HOST_BYTES),
+            block_bytes=FAKE_BLOCK_BYTES,
         )
 
     def execute(self, chunks: list[Chunk]) -> list[Sampled]:
         self._sleep(self._cost.cost_s(step_work(chunks)))
         return [self._sampled(chunk) for chunk in chunks if chunk.samples or chunk.sampling.prompt_logprobs is not None]
+
+    def copy_blocks(self, copies: BlockCopies) -> None:
+        self._sleep(self._cost.copied_block_s * len(copies))
 
     def close(self) -> None:
         """There is nothing to give back."""

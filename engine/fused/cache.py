@@ -26,6 +26,10 @@ class PackedKVCache:
     def num_bytes(self) -> int:
         return sum(layer.nbytes for layer in self.layers)
 
+    def block_tensors(self) -> list[torch.Tensor]:
+        """All that is kept, as tensors [num_blocks, ...]: a block is the same row of each."""
+        return self.layers
+
 
 def _fresh_pages(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
     pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.backends.fake import fake_token
 from engine.protocol import Chunk, EngineRequest, FinishReason, Sampled, SequenceOutput
+from scheduling.swap_area import BlockCopies
 from tests.engine.factories import make_engine
 
 
@@ -27,6 +28,8 @@ class Saboteur:
     def execute(self, chunks: list[Chunk]) -> list[Sampled]:
         self.chunks.append(chunks)
         return [self.change(sampled) for sampled in self._engine.execute(chunks)]
+
+    def copy_blocks(self, copies: BlockCopies) -> None: ...
 
     def change(self, sampled: Sampled) -> Sampled:
         return sampled

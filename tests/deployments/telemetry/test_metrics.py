@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import fields
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -93,6 +94,27 @@ def test_engine_gauges_are_set_and_its_counters_grow_by_what_is_new() -> None:
     assert _sample(text, "fastserve:engine_steps_total", model_name="m") == 5
 
 
+def test_preemptions_are_counted_by_how_the_blocks_were_taken_away() -> None:
+    metrics = ServingMetrics("replica-1")
+    metrics.observe_engine("m", _stats(num_preemptions_by_swap=2, num_blocks_swapped_out=9, num_blocks_swapped_in=7))
+    metrics.observe_engine(
+        "m",
+        _stats(
+            num_preemptions_by_swap=3,
+            num_preemptions_by_recompute=1,
+            num_recomputed_tokens=40,
+            num_blocks_swapped_out=12,
+            num_blocks_swapped_in=11,
+        ),
+    )
+    text = merge([metrics.snapshot()])
+    assert _sample(text, "fastserve:preemptions_by_swap_total", model_name="m") == 3
+    assert _sample(text, "fastserve:preemptions_by_recompute_total", model_name="m") == 1
+    assert _sample(text, "fastserve:recomputed_tokens_total", model_name="m") == 40
+    assert _sample(text, "fastserve:kv_blocks_swapped_out_total", model_name="m") == 12
+    assert _sample(text, "fastserve:kv_blocks_swapped_in_total", model_name="m") == 11
+
+
 def test_sources_add_up_whatever_their_order_and_each_counts_once() -> None:
     first, second = ServingMetrics("replica-1"), ServingMetrics("replica-2")
     first.observe_engine("m", _stats(num_running=3, kv_blocks_used=50, num_steps=10))
@@ -174,7 +196,7 @@ async def test_every_metric_that_is_shown_is_counted_somewhere() -> None:
     async with serving(FakeHandle(error=QueueFull(5, 5, 1.0))) as refusing:
         await refusing.chat()
     others = ServingMetrics("others")
-    others.observe_engine("m", _stats(num_preemptions=1, num_steps=1))
+    others.observe_engine("m", EngineStats(**{field.name: 1 for field in fields(EngineStats)}))
     others.observe_bound_margin("m", 1.0)
     shots = [service.metrics.snapshot(), refusing.metrics.snapshot(), others.snapshot()]
     counted = {name for shot in shots for name, samples in shot.samples.items() if samples}
