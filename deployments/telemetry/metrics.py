@@ -12,7 +12,6 @@ from deployments.telemetry.metric_snapshot import MetricsSnapshot, snapshot_of
 from deployments.telemetry.metric_table import METRICS, MetricSpec
 from engine.protocol import EngineStats
 
-
 #: Which of an engine's counters each metric follows.
 _ENGINE_COUNTERS: tuple[tuple[MetricSpec, Callable[[EngineStats], int]], ...] = (
     (table.PREEMPTIONS, lambda stats: stats.num_preemptions),
