@@ -18,7 +18,8 @@ from tests.engine.chunks import make_chunk
 NUM_QUERY_HEADS = 8
 SHAPE = LayerShape(num_kv_heads=2, key_dim=64, value_dim=64)
 #: (start, number of new tokens, blocks): decodes around the edge of a page, a whole prompt, and a later chunk of one.
-CHUNKS = [(0, 1, [4]), (255, 1, [0]), (256, 1, [7, 1]), (700, 1, [9, 2, 5]), (0, 40, [3]), (300, 200, [8, 6])]
+DECODES = [(0, 1, [4]), (255, 1, [0]), (256, 1, [7, 1]), (700, 1, [9, 2, 5])]
+CHUNKS = [*DECODES, (0, 40, [3]), (300, 200, [8, 6])]
 NUM_BLOCKS = 10
 
 
@@ -40,17 +41,19 @@ class PagedCase:
         return step.attend(0, self.query, self.key, self.value, terms)
 
 
-def make_case(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> PagedCase:
+def make_case(
+    device: torch.device, dtype: torch.dtype = torch.bfloat16, places: list[tuple[int, int, list[int]]] = CHUNKS
+) -> PagedCase:
     chunks = [
         make_chunk(str(index), start=start, length=length, block_table=blocks)
-        for index, (start, length, blocks) in enumerate(CHUNKS)
+        for index, (start, length, blocks) in enumerate(places)
     ]
     batch = PagedBatch(arrange(chunks, PAGE_TOKENS).step, PAGE_TOKENS, dtype, device)
     cache = KVCache([SHAPE], NUM_BLOCKS, PAGE_TOKENS, dtype, device)
     generator = torch.Generator(device).manual_seed(0)
     for tensor in (cache.layers[0].keys, cache.layers[0].values):
         tensor.normal_(generator=generator)
-    num_tokens = sum(length for _, length, _ in CHUNKS)
+    num_tokens = sum(length for _, length, _ in places)
     query, key, value = (
         torch.empty(num_heads, num_tokens, SHAPE.key_dim, dtype=dtype, device=device).normal_(generator=generator)
         for num_heads in (NUM_QUERY_HEADS, SHAPE.num_kv_heads, SHAPE.num_kv_heads)
@@ -61,8 +64,11 @@ def make_case(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> Page
 @pytest.mark.gpu
 @torch.inference_mode()
 @pytest.mark.parametrize("window", [None, 100])
-def test_the_kernel_attends_as_the_gathered_path_does(window: int | None) -> None:
-    case = make_case(torch.device("cuda"))
+@pytest.mark.parametrize("places", [CHUNKS, DECODES], ids=["mixed", "decodes"])
+def test_the_kernel_attends_as_the_gathered_path_does(
+    window: int | None, places: list[tuple[int, int, list[int]]]
+) -> None:
+    case = make_case(torch.device("cuda"), places=places)
     terms = Terms(scaling=0.1, window=window)
     torch.testing.assert_close(case.by_kernel(varlen_attn, terms), case.gathered(terms), atol=2e-2, rtol=2e-2)  # type: ignore[arg-type]
 
