@@ -30,8 +30,10 @@ check: $(INSTALLED) ## Formatting, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## Measure a service of its own over HTTP, in minutes; options in BENCH_ARGS, results in benchmarks/results
+bench: install ## Measure the engine, then a service over HTTP, in minutes; tables and a plot in benchmarks/results
+	@$(BIN)/python -m benchmarks.engine $(ENGINE_ARGS)
 	@$(BIN)/python -m benchmarks.http $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks.plot
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) fastserve/prerequisites.py

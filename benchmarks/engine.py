@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.engine_report import EngineReport, LevelRate, public_command
-from benchmarks.machine import commit, this_machine
+from benchmarks.machine import RESULTS, commit, this_machine
 from benchmarks.report import write_report
 from benchmarks.summary import alternating_rounds
 from engine.backends.deepspeed import DeepSpeedEngine, load_rank
@@ -27,8 +27,7 @@ from engine.protocol import CommandMessage, EngineRequest, SamplingParams
 from fastserve.ports import LOOPBACK, free_port
 from scheduling.score import ScorePolicy, Stamp
 
-RESULTS = Path(__file__).parent / "results"
-DEFAULT_SEQUENCES = [1, 8, 32]
+DEFAULT_SEQUENCES = [1, 8, 16, 32]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.load import Failure, LevelRun, Workload, ask, distinct_prompts, run_level
-from benchmarks.machine import commit, this_machine
+from benchmarks.machine import RESULTS, commit, this_machine
 from benchmarks.report import HttpReport, distinct_reasons, write_report
 from benchmarks.service import shipped_service
 from benchmarks.summary import alternating_rounds, summarise
@@ -26,7 +26,6 @@ from deployments.config_errors import ConfigError
 from fastserve.errors import FastServeError, ServerFailed
 from fastserve.service_queries import ServiceQueries
 
-RESULTS = Path(__file__).parent / "results"
 DEFAULT_CLIENTS = [1, 8, 16, 32]
 _WARM_UP_TOKENS = 16
 _PROMPT_SEED = 1
