@@ -41,6 +41,8 @@ class SwapSpace:
 
 
 def _copy(source: torch.Tensor, sources: list[int], target: torch.Tensor, targets: list[int]) -> None:
+    if not sources:
+        return
     if source.device == target.device:
         target.index_copy_(0, torch.tensor(targets), source.index_select(0, torch.tensor(sources)))
         return
@@ -56,7 +58,7 @@ def _runs(sources: list[int], targets: list[int]) -> list[tuple[int, int]]:
         for index in range(1, len(sources))
         if sources[index] != sources[index - 1] + 1 or targets[index] != targets[index - 1] + 1
     ]
-    return list(zip([0, *breaks], [*breaks, len(sources)], strict=True)) if sources else []
+    return list(zip([0, *breaks], [*breaks, len(sources)], strict=True))
 
 
 def _columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
@@ -66,4 +68,4 @@ def _columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
 def _host_tensor(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     if like.device.type == "cuda":
         return torch.empty(shape, dtype=like.dtype, pin_memory=True)
-    return zeros(shape, like.dtype, torch.device("cpu"))
+    return zeros(shape, like.dtype, torch.device("cpu")) if shape[0] else like.new_empty(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduling.batch_plan import Preemption
 from scheduling.batcher import Batcher, BatchLimits, Plan, Slice
 from scheduling.kv_blocks import BlockPool
 from scheduling.score import ScorePolicy, Stamp
@@ -24,11 +25,13 @@ def make_batcher(
     max_num_batched_tokens: int = 64,
     parked_limit: int = 8,
     num_blocks: int = 64,
+    num_swap_slots: int = 0,
+    preemption: Preemption = "auto",
     policy: ScorePolicy | None = None,
 ) -> Batcher:
     """Blocks hold four tokens; a newcomer must outrank its victim by more than five levels."""
-    limits = BatchLimits(max_num_seqs, max_num_batched_tokens, parked_limit, MARGIN)
-    batcher = Batcher(limits, BlockPool(num_blocks, 4))
+    limits = BatchLimits(max_num_seqs, max_num_batched_tokens, parked_limit, MARGIN, preemption=preemption)
+    batcher = Batcher(limits, BlockPool(num_blocks, 4, num_swap_slots))
     batcher.set_policy(policy or ScorePolicy())
     for sequence in sequences:
         batcher.add(sequence)

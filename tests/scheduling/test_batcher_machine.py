@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from scheduling.batch_plan import Preemption
 from scheduling.batcher import Batcher, BatchLimits, Slice
 from scheduling.kv_blocks import BlockPool
+from scheduling.preemption import PreemptionCounts
 from scheduling.score import ScorePolicy
 from scheduling.sequence import Sequence, SequenceStatus
 from tests.scheduling.batching import make_batcher, make_sequence, run_step
@@ -16,10 +18,12 @@ from tests.scheduling.batching import make_batcher, make_sequence, run_step
 class BatcherLife(RuleBasedStateMachine):
     """Sequences come and go while steps run; in each step the limits hold and the order is the keys'."""
 
+    preemption: Preemption = "auto"
+
     def __init__(self) -> None:
         super().__init__()
-        self.pool = BlockPool(10, 4)
-        self.limits = BatchLimits(3, 8, parked_limit=2, preemption_margin_levels=1)
+        self.pool = BlockPool(10, 4, num_swap_slots=5)
+        self.limits = BatchLimits(3, 8, parked_limit=2, preemption_margin_levels=1, preemption=self.preemption)
         self.batcher = Batcher(self.limits, self.pool)
         self.policy = ScorePolicy()
         self.batcher.set_policy(self.policy)
@@ -71,11 +75,22 @@ class BatcherLife(RuleBasedStateMachine):
         counts = self.batcher.num_running, self.batcher.num_waiting, self.batcher.num_parked
         assert sum(counts) == len(self.batcher) == len(self.alive)
         assert self.batcher.num_running <= self.limits.max_num_seqs
+        assert self.preemption != "off" or self.batcher.preemptions == PreemptionCounts()
         if not self.alive:
-            assert self.pool.num_used == 0
+            assert (self.pool.num_used, self.pool.swap.num_used) == (0, 0)
+
+
+class LifeWithoutPreemption(BatcherLife):
+    preemption = "off"
+
+
+class LifeByRecompute(BatcherLife):
+    preemption = "recompute"
 
 
 TestBatcherLife = BatcherLife.TestCase
+TestLifeWithoutPreemption = LifeWithoutPreemption.TestCase
+TestLifeByRecompute = LifeByRecompute.TestCase
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30), st.integers(1, 10)), min_size=1, max_size=12))
