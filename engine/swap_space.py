@@ -6,11 +6,19 @@ at the speed of the bus and need no thread.
 
 from __future__ import annotations
 
+import math
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from engine.fused.cache import PackedKVCache
 from engine.kv_cache import KVCache, zeros
 from scheduling.swap_area import BlockCopies
+
+#: A cache's memory by block, on CPU: [num_blocks, bytes of a block].
+_Rows: TypeAlias = npt.NDArray[np.uint8]
 
 
 class SwapSpace:
@@ -30,39 +38,40 @@ class SwapSpace:
     def copy(self, copies: BlockCopies) -> None:
         """Copies blocks out, then slots in. Returns when all have been copied: on CUDA they are queued behind one
         another without waiting, and waited for once."""
-        out_from, out_to = _columns(copies.outward)
-        in_from, in_to = _columns(copies.inward)
-        for cached, stored in zip(self._cached, self._stored, strict=True):
-            _copy(cached, out_from, stored, out_to)
-        for cached, stored in zip(self._cached, self._stored, strict=True):
-            _copy(stored, in_from, cached, in_to)
+        _copy_all(self._cached, self._stored, copies.outward)
+        _copy_all(self._stored, self._cached, copies.inward)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
 
 
-def _copy(source: torch.Tensor, sources: list[int], target: torch.Tensor, targets: list[int]) -> None:
-    if not sources:
+def _copy_all(sources: list[torch.Tensor], targets: list[torch.Tensor], pairs: list[tuple[int, int]]) -> None:
+    if not pairs:
         return
-    if source.device == target.device:
-        target.index_copy_(0, torch.tensor(targets), source.index_select(0, torch.tensor(sources)))
-        return
-    for first, last in _runs(sources, targets):
-        length = last - first
-        target.narrow(0, targets[first], length).copy_(source.narrow(0, sources[first], length), non_blocking=True)
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    for source, target in zip(sources, targets, strict=True):
+        if source.device == target.device:
+            _rows(target)[second] = _rows(source)[first]  # by numpy: torch would set a team of threads to it, and wait
+        else:
+            _copy_over_the_bus(source, first, target, second)
 
 
-def _runs(sources: list[int], targets: list[int]) -> list[tuple[int, int]]:
-    """Where (first, last) neighbours lie next to each other at both ends: one copy moves all of them."""
-    breaks = [
-        index
-        for index in range(1, len(sources))
-        if sources[index] != sources[index - 1] + 1 or targets[index] != targets[index - 1] + 1
-    ]
-    return list(zip([0, *breaks], [*breaks, len(sources)], strict=True))
+def _copy_over_the_bus(source: torch.Tensor, first: list[int], target: torch.Tensor, second: list[int]) -> None:
+    for start, end in _runs(first, second):
+        length = end - start
+        target.narrow(0, second[start], length).copy_(source.narrow(0, first[start], length), non_blocking=True)
 
 
-def _columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+def _runs(first: list[int], second: list[int]) -> list[tuple[int, int]]:
+    """Where (start, end) neighbours lie next to each other at both ends: one copy moves all of them."""
+    steps = zip(first, second, first[1:], second[1:], strict=False)
+    breaks = [index for index, (a, b, c, d) in enumerate(steps, 1) if (c, d) != (a + 1, b + 1)]
+    return list(zip([0, *breaks], [*breaks, len(first)], strict=True))
+
+
+def _rows(tensor: torch.Tensor) -> _Rows:
+    flat = tensor.view(len(tensor), math.prod(tensor.shape[1:])).view(torch.uint8)
+    rows: _Rows = flat.numpy()
+    return rows
 
 
 def _host_tensor(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pytest
 from engine.backends.fake import FakeEngine, fake_token
 from engine.protocol import Chunk, SamplingParams
 from scheduling.cost_model import StepCostModel
+from scheduling.swap_area import BlockCopies
 from tests.engine.factories import make_config, make_engine
 
 
@@ -59,6 +60,14 @@ def test_a_step_sleeps_for_what_its_work_costs() -> None:
         [make_chunk(), make_chunk("b", start=7, num_tokens=1)]
     )
     assert slept == [pytest.approx(1.0 + 4 * 0.1 + 0.01 + 7 * 0.001)]
+
+
+def test_copies_cost_what_the_model_says_of_a_block_and_nothing_without_one() -> None:
+    slept: list[float] = []
+    cost = StepCostModel(copied_block_s=0.5)
+    FakeEngine(make_config(), sleep=slept.append, cost=cost).copy_blocks(BlockCopies([(0, 1), (2, 3)], [(4, 5)]))
+    FakeEngine(make_config(), sleep=slept.append).copy_blocks(BlockCopies([(0, 1)]))
+    assert slept == [1.5, 0.0]
 
 
 def test_without_a_cost_model_each_step_costs_what_the_configuration_says() -> None:

@@ -11,7 +11,14 @@ import torch
 from engine import memory
 from engine.config import EngineConfig
 from engine.cuda.build import BYTES_PER_GRAPH, reserved_bytes
-from engine.memory import InsufficientMemory, available_blocks, check_weights, longest_sequence, num_blocks
+from engine.memory import (
+    InsufficientMemory,
+    available_blocks,
+    check_weights,
+    longest_sequence,
+    num_blocks,
+    num_swap_slots,
+)
 
 CPU = torch.device("cpu")
 PLENTY = 1 << 40
@@ -110,3 +117,24 @@ def test_what_recorded_decodes_will_take_is_not_the_caches() -> None:
 def test_recorded_decodes_reserve_for_each_graph_the_logits_and_a_block() -> None:
     reserved = reserved_bytes(make_config(max_num_seqs=16), vocab_size=1000, dtype=torch.bfloat16, block_bytes=777)
     assert reserved == 5 * BYTES_PER_GRAPH + 16 * 1000 * (2 + 4) + 777
+
+
+def test_the_swap_area_holds_the_longest_sequences_that_newcomers_may_park_as_far_as_memory_allows() -> None:
+    config = make_config(parked_limit=3)
+    assert num_swap_slots(config, max_model_len=160, block_bytes=100, host_free_bytes=PLENTY) == 3 * 10
+    assert num_swap_slots(config, max_model_len=160, block_bytes=100, host_free_bytes=16_000) == 20
+    shared = make_config(parked_limit=3, tensor_parallel_size=2)
+    assert num_swap_slots(shared, max_model_len=160, block_bytes=100, host_free_bytes=16_000) == 10
+    assert num_swap_slots(config, max_model_len=160_000, block_bytes=1 << 20, host_free_bytes=PLENTY) == 512
+
+
+@pytest.mark.parametrize("settings", [{"preemption": "off"}, {"preemption": "recompute"}, {"swap_space_tokens": 0}])
+def test_what_never_swaps_has_no_swap_area(settings: dict[str, Any]) -> None:
+    assert num_swap_slots(make_config(**settings), max_model_len=160, block_bytes=100, host_free_bytes=PLENTY) == 0
+
+
+def test_an_explicit_swap_area_is_taken_in_whole_blocks_or_refused_with_the_arithmetic() -> None:
+    config = make_config(swap_space_tokens=100, tensor_parallel_size=2)
+    assert num_swap_slots(config, max_model_len=160, block_bytes=100, host_free_bytes=1_400) == 7
+    with pytest.raises(InsufficientMemory, match=r"7 blocks x 100 bytes x 2 ranks = 1,400 .* 1,399 free"):
+        num_swap_slots(config, max_model_len=160, block_bytes=100, host_free_bytes=1_399)

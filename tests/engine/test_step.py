@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.step import Step, arrange
+from engine.step import Step, arrange, decode_words, encode_copies
+from scheduling.swap_area import BlockCopies
 from tests.engine.chunks import make_chunk
 
 BLOCK_SIZE = 16
@@ -69,3 +70,16 @@ def test_blocks_that_are_reserved_for_later_do_not_travel() -> None:
 def test_too_short_a_block_table_is_an_error_that_names_the_sequence() -> None:
     with pytest.raises(ValueError, match="p: block_table: expected 2 blocks, got 1"):
         arrange([make_chunk("p", start=16, block_table=[5])], BLOCK_SIZE)
+
+
+pairs = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)), max_size=5)
+
+
+@given(pairs, pairs)
+def test_copies_survive_the_wire_and_are_told_from_a_step(
+    outward: list[tuple[int, int]], inward: list[tuple[int, int]]
+) -> None:
+    copies = BlockCopies(outward, inward)
+    assert decode_words(encode_copies(copies)) == copies
+    step = arrange([make_chunk()], BLOCK_SIZE).step
+    assert isinstance(decode_words(step.encode()), Step)

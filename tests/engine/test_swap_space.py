@@ -7,7 +7,7 @@ import torch
 
 from engine.fused.cache import PackedKVCache
 from engine.kv_cache import KVCache, LayerShape
-from engine.swap_space import SwapSpace
+from engine.swap_space import SwapSpace, _copy_over_the_bus, _runs
 from scheduling.swap_area import BlockCopies
 
 CPU = torch.device("cpu")
@@ -57,3 +57,11 @@ def test_what_goes_out_is_read_before_what_comes_in_is_written(cache: KVCache | 
 def test_the_area_is_as_large_as_so_many_blocks(cache: KVCache | PackedKVCache) -> None:
     assert SwapSpace(cache, num_slots=3).num_bytes == 3 * cache.num_bytes // cache.num_blocks
     SwapSpace(cache, num_slots=0).copy(BlockCopies())
+
+
+def test_over_the_bus_neighbours_at_both_ends_travel_together() -> None:
+    assert _runs([3, 4, 5, 9, 10], [0, 1, 2, 3, 5]) == [(0, 3), (3, 4), (4, 5)]
+    source, target = torch.arange(12).view(6, 2), torch.zeros(6, 2, dtype=torch.int64)
+    _copy_over_the_bus(source, [3, 4, 0], target, [0, 1, 5])
+    assert target[:, 0].tolist() == [6, 8, 0, 0, 0, 0]
+    assert target[5].tolist() == [0, 1]
