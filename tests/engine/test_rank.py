@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,11 @@ import pytest
 import torch
 
 from engine.config import EngineConfig
-from engine.protocol import CommandMessage, EngineRequest, FinishReason, SequenceOutput
+from engine.protocol import CommandMessage, EngineRequest, EngineStats, FinishReason, SequenceOutput
 from engine.rank import Rank
 from engine.shared_memory import SEGMENT_FOLDER
 from engine.wire import RankGone, ReplicaChannel
+from scheduling.score import Stamp
 from tests.engine.factories import make_request
 from tests.engine.playing import load_reference
 from tests.engine.worlds import RankWorld
@@ -32,8 +36,8 @@ def live(rank: int, port: int, put: Callable[[Any], None], config: EngineConfig,
     member.run(socket_path)
 
 
-def make_config(folder: Path, size: int) -> EngineConfig:
-    return EngineConfig(
+def make_config(folder: Path, size: int, **settings: Any) -> EngineConfig:
+    config = EngineConfig(
         model_name="tiny",
         source=str(folder),
         dtype="float32",
@@ -43,22 +47,27 @@ def make_config(folder: Path, size: int) -> EngineConfig:
         kv_cache_tokens=400,
         num_threads=1,
     )
+    return replace(config, **settings)
 
 
-def make_world(folder: Path, size: int, socket_path: Path) -> RankWorld:
-    return RankWorld(live, size, (make_config(folder, size), str(socket_path)))
+def make_world(folder: Path, size: int, socket_path: Path, **settings: Any) -> RankWorld:
+    return RankWorld(live, size, (make_config(folder, size, **settings), str(socket_path)))
 
 
 def greedy_request(lease_id: str, prompt: list[int], max_tokens: int = MAX_TOKENS) -> EngineRequest:
     return make_request(lease_id, prompt=prompt, max_tokens=max_tokens, temperature=0)
 
 
-async def answers(channel: ReplicaChannel, requests: list[EngineRequest]) -> dict[str, list[int]]:
-    """Sends all at once and gathers until each has ended as it should."""
+async def answers(
+    channel: ReplicaChannel, requests: list[EngineRequest], seen: list[EngineStats] | None = None
+) -> dict[str, list[int]]:
+    """Sends all at once and gathers until each has ended as it should. seen: gets every step's counters."""
     await channel.send(CommandMessage(added=requests))
     token_ids: dict[str, list[int]] = {request.lease_id: [] for request in requests}
     open_leases = set(token_ids)
     async for message in channel:
+        if seen is not None:
+            seen.append(message.stats)
         for output in message.outputs:
             token_ids[output.lease_id] += output.token_ids
             open_leases -= {output.lease_id} if ended_well(output) else set()
@@ -72,10 +81,10 @@ def ended_well(output: SequenceOutput) -> bool:
     return output.finish_reason is not None
 
 
-def generated(folder: Path, prompt: list[int]) -> list[int]:
+def generated(folder: Path, prompt: list[int], max_tokens: int = MAX_TOKENS) -> list[int]:
     """transformers' own greedy answer."""
     reference = load_reference(folder)
-    tokens = reference.generate(torch.tensor([prompt]), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=0)
+    tokens = reference.generate(torch.tensor([prompt]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0)
     found: list[int] = tokens[0, len(prompt) :].tolist()
     return found
 
@@ -104,6 +113,49 @@ async def test_greedy_answers_are_those_of_transformers_and_a_hang_up_ends_every
         assert await asyncio.to_thread(world.join) == [0] * size
     assert found == {str(index): generated(folder, prompt) for index, prompt in enumerate(PROMPTS)}
     assert not socket_path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("cpu_kernels", ["auto", "torch"])
+async def test_each_rank_swaps_its_own_part_and_the_answers_stay_those_of_transformers(
+    cpu_kernels: str, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    folder, socket_path, seen = tiny_model("llama"), tmp_path / "rank0.sock", list[EngineStats]()
+    settings = {"max_num_seqs": 1, "preemption": "swap", "prefix_caching": False, "cpu_kernels": cpu_kernels}
+    bulk, urgent = (
+        greedy_request("bulk", PROMPTS[4], 200),
+        replace(greedy_request("urgent", PROMPTS[3]), stamp=Stamp(50, 0)),
+    )
+    with make_world(folder, 2, socket_path, **settings) as world:
+        await asyncio.to_thread(world.results)
+        channel = await ReplicaChannel.connect(socket_path)
+        await channel.send(CommandMessage(added=[bulk]))
+        await anext(aiter(channel))  # inside its prompt, of which a step computes 32 tokens
+        found = await asyncio.wait_for(answers(channel, [bulk, urgent], seen), 200)
+        await channel.close()
+        assert await asyncio.to_thread(world.join) == [0, 0]
+    assert found == {"bulk": generated(folder, PROMPTS[4], 200), "urgent": generated(folder, PROMPTS[3])}
+    assert seen[-1].num_preemptions_by_swap == 1
+    assert seen[-1].num_blocks_swapped_in == seen[-1].num_blocks_swapped_out > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_when_a_rank_hangs_without_dying_rank_0_ends_by_its_watchdog(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    socket_path = tmp_path / "rank0.sock"
+    with make_world(tiny_model("llama"), 2, socket_path, step_timeout_s=2.0) as world:
+        await asyncio.to_thread(world.results)
+        channel = await ReplicaChannel.connect(socket_path)
+        await channel.send(CommandMessage(added=[greedy_request("endless", [5], max_tokens=380)]))
+        await anext(aiter(channel))
+        pid = world.processes[1].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.to_thread(world.processes[0].join, 60.0)
+        assert world.processes[0].exitcode == 1
 
 
 @pytest.mark.slow
