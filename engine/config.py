@@ -31,7 +31,7 @@ class EngineConfig:
     step_timeout_s: a step that takes longer, for each 512 tokens that it has begun, is taken for hung.
     cpu_kernels: auto takes the native program where machine and model allow it, torch always the plain modules.
     cuda_graphs: auto replays recorded decodes on a GPU where model and settings allow it, off runs every step eagerly.
-    num_threads: OpenMP threads of each rank on CPU; None shares the cores between the ranks.
+    num_threads: threads that compute of each rank on CPU; None shares the cores between the ranks.
     """
 
     model_name: str

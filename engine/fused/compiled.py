@@ -1,7 +1,7 @@
 """Owns the compiled form of `engine/native`: made once for this machine, then found. Knows nothing of tensors.
 
-It depends on nothing but the compiler's own OpenMP, so it compiles in seconds. `python -m engine.fused.compiled` does
-it ahead of the first use.
+It depends on nothing but the compiler's own libraries, so it compiles in seconds. `python -m engine.fused.compiled`
+does it ahead of the first use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 SOURCES = Path(__file__).parent.parent / "native"
 COMPILE_WITHIN_S = 300.0
 REQUIRED_CPU_FLAGS = {"bfloat16": "avx512_bf16", "float32": "avx512f"}
-_FLAGS = ["-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17"]
+_FLAGS = ["-O3", "-march=native", "-pthread", "-shared", "-fPIC", "-std=c++20"]
 
 
 class NoNativeLibrary(Exception):

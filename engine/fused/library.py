@@ -15,7 +15,7 @@ from engine.fused.instructions import Op, StepArrays
 class NativeLibrary:
     """The calls, for one type of weights.
 
-    num_threads: given with every call, because OpenMP's own setting is that of the thread which set it.
+    num_threads: how many run a program together, see `native/team.h`.
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, num_threads: int) -> None:
@@ -24,7 +24,7 @@ class NativeLibrary:
         self.dtype = dtype
         self._num_threads = num_threads
         self._pack = getattr(library, f"fastserve_pack_{name}")
-        self._pack.argtypes, self._pack.restype = [pointer, number, number, number, pointer], None
+        self._pack.argtypes, self._pack.restype = [pointer, number, number, number, pointer, number], None
         self._run = getattr(library, f"fastserve_run_{name}")
         self._run.argtypes, self._run.restype = [pointer, number, pointer, number], None
         self._best, self._draw = library.fastserve_best, library.fastserve_draw
@@ -38,7 +38,7 @@ class NativeLibrary:
     def pack(self, weight: torch.Tensor, padded_inputs: int, packed: torch.Tensor) -> None:
         """Writes [outputs, inputs] into `packed`, padded with zeros; see `native/linear.h`."""
         weight = weight.to(self.dtype).contiguous()
-        self._pack(weight.data_ptr(), *weight.shape, padded_inputs, packed.data_ptr())
+        self._pack(weight.data_ptr(), *weight.shape, padded_inputs, packed.data_ptr(), self._num_threads)
 
     def best(self, logits: torch.Tensor) -> list[tuple[float, int]]:
         """See `TokenSearch`."""

@@ -7,7 +7,6 @@
 // bit, alone and among others, decoded and prefilled. The online softmax is that of Milakov and Gimelshein (2018).
 #pragma once
 
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -73,11 +72,10 @@ inline void rotate(float* x, const float* cosines, const float* sines, int rotar
 }
 
 template <class T>
-void rotate_write(const Op& op, const Step& step) {
+void rotate_write(const Op& op, const Step& step, Team& team) {
     const Cache<T> cache{op, step.block_size};
     const int dim = op.head_dim, half = op.rotary_dim / 2;
-#pragma omp for schedule(static)
-    for (int row = 0; row < step.num_tokens; ++row) {
+    each_row(team, step.num_tokens, [&](long row) {
         const int position = step.positions[row], slot = step.slots[row];
         const float* from = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
         const float *cosines = op.cosines + size_t(position) * half, *sines = op.sines + size_t(position) * half;
@@ -100,7 +98,7 @@ void rotate_write(const Op& op, const Step& step) {
             cache.write(slot, h, head, value + h * dim);
             if (opens && last) cache.clear_after(slot, h);
         }
-    }
+    });
 }
 
 // One tile: `num_tokens` neighbouring tokens of a chunk with the heads of one key-value head, `Queries` in all.
@@ -298,11 +296,14 @@ inline std::vector<QueryTile> query_tiles(const Op& op, const Step& step) {
 
 // A sequence's heads lie side by side in the cache, so that one thread takes them all where there are tiles enough.
 template <class T>
-void attend(const Op& op, const Step& step, const std::vector<QueryTile>& tiles) {
-    const int together = int(tiles.size()) >= 4 * omp_get_num_threads() * op.num_kv_heads ? op.num_kv_heads : 1;
-#pragma omp for schedule(dynamic, together)
-    for (size_t i = 0; i < tiles.size(); ++i)
-        attend_tile_of<T>(tiles[i].num_tokens * tiles[i].num_heads)(op, step, tiles[i], tiles[std::min(i + 1, tiles.size() - 1)]);
+void attend(const Op& op, const Step& step, const std::vector<QueryTile>& tiles, Team& team) {
+    const long num_tiles = long(tiles.size());
+    const long together = num_tiles >= 4L * team.num_threads() * op.num_kv_heads ? op.num_kv_heads : 1;
+    team.share(num_tiles, together, [&](long begin, long end) {
+        for (long i = begin; i < end; ++i)
+            attend_tile_of<T>(tiles[i].num_tokens * tiles[i].num_heads)(op, step, tiles[i],
+                                                                        tiles[std::min(i + 1, num_tiles - 1)]);
+    });
 }
 
 }  // namespace fastserve

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "program.h"
+#include "team.h"
 #include "vectors.h"
 
 namespace fastserve {
@@ -17,19 +18,19 @@ constexpr int kMaxPanels = 4;
 constexpr int kMaxRows = 12;  // 12 x 2 sums, 2 of W and broadcasts from memory: the 32 registers
 
 template <class T>
-void pack(const typename T::Element* weight, int n, int k, int padded_k, typename T::Element* packed) {
+void pack(const typename T::Element* weight, int n, int k, int padded_k, typename T::Element* packed, Team& team) {
     constexpr int per_word = T::kPerWord;
     const int num_panels = (n + kPanel - 1) / kPanel, num_words = padded_k / per_word;
-#pragma omp parallel for schedule(static)
-    for (int panel = 0; panel < num_panels; ++panel) {
-        auto* out = packed + size_t(panel) * padded_k * kPanel;
-        for (int word = 0; word < num_words; ++word)
-            for (int lane = 0; lane < kPanel; ++lane)
-                for (int part = 0; part < per_word; ++part) {
-                    const int row = panel * kPanel + lane, column = word * per_word + part;
-                    *out++ = row < n && column < k ? weight[size_t(row) * k + column] : typename T::Element(0);
-                }
-    }
+    team.share(num_panels, 1, [&](long first, long end) {
+        auto* out = packed + size_t(first) * padded_k * kPanel;
+        for (int panel = int(first); panel < end; ++panel)
+            for (int word = 0; word < num_words; ++word)
+                for (int lane = 0; lane < kPanel; ++lane)
+                    for (int part = 0; part < per_word; ++part) {
+                        const int row = panel * kPanel + lane, column = word * per_word + part;
+                        *out++ = row < n && column < k ? weight[size_t(row) * k + column] : typename T::Element(0);
+                    }
+    });
 }
 
 // sums[row * stride + panel * 32 + ...] of `Rows` rows and `Panels` neighbouring panels.
@@ -173,16 +174,19 @@ void linear_panels(const Op& op, int num_rows, int rows_per_tile, int first_pane
 
 // Few rows wait for memory, so several panels are read side by side; many rows keep one panel in the nearest cache.
 template <class T>
-void linear(const Op& op, int num_rows) {
+void linear(const Op& op, int num_rows, Team& team) {
     if (num_rows == 0) return;
     const int num_panels = op.n / kPanel;
     const int num_tiles = (num_rows + kMaxRows - 1) / kMaxRows;
     const int rows_per_tile = (num_rows + num_tiles - 1) / num_tiles;
     const int width = rows_per_tile <= 3 ? 4 : rows_per_tile <= 6 || op.epilogue == kGate ? 2 : 1;
-    const int chunk = std::max(1, num_panels / width / 8);
-#pragma omp for schedule(dynamic, chunk)
-    for (int first = 0; first < num_panels; first += width)
-        linear_panels<T>(op, num_rows, rows_per_tile, first, num_panels - first < width ? num_panels - first : width);
+    const long num_groups = (num_panels + width - 1) / width;
+    team.share(num_groups, std::max(1L, num_groups / 8), [&](long begin, long end) {
+        for (long group = begin; group < end; ++group) {
+            const int first = int(group) * width;
+            linear_panels<T>(op, num_rows, rows_per_tile, first, std::min(width, num_panels - first));
+        }
+    });
 }
 
 }  // namespace fastserve

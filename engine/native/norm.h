@@ -4,19 +4,28 @@
 #include <cmath>
 
 #include "program.h"
+#include "team.h"
 #include "vectors.h"
 
 namespace fastserve {
 
+constexpr long kRowsAPiece = 8;  // of a microsecond or less each: fewer are not worth a second thread
+
+template <class Body>
+void each_row(Team& team, long num_rows, const Body& body) {
+    team.share(num_rows, kRowsAPiece, [&](long begin, long end) {
+        for (long row = begin; row < end; ++row) body(row);
+    });
+}
+
 template <class T>
-void embed(const Op& op, const Step& step) {
+void embed(const Op& op, const Step& step, Team& team) {
     const auto* table = static_cast<const typename T::Element*>(op.weight);
-#pragma omp for schedule(static)
-    for (int row = 0; row < step.num_tokens; ++row) {
+    each_row(team, step.num_tokens, [&](long row) {
         const auto* from = table + size_t(step.token_ids[row]) * op.width;
         float* to = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
         for (int i = 0; i < op.width; ++i) to[i] = T::to_float(from[i]) * op.scale;
-    }
+    });
 }
 
 // Sums of 16 lanes, always in the same order.
@@ -46,47 +55,41 @@ inline float normed(const Normed& norm, const float* x, const float* weight, con
 }
 
 template <class T>
-void norm(const Op& op, const Step& step) {
-    const int num_rows = num_rows_of(op, step);
-#pragma omp for schedule(static)
-    for (int row = 0; row < num_rows; ++row) {
+void norm(const Op& op, const Step& step, Team& team) {
+    each_row(team, num_rows_of(op, step), [&](long row) {
         const int from = op.flags & kWantedRows ? step.rows[row] : row;
         const float* x = static_cast<const float*>(op.source) + size_t(from) * op.source_stride;
         auto* out = static_cast<typename T::Element*>(op.target) + size_t(row) * op.target_stride;
         const Normed found = norm_of(x, op.width, op.flags & kLayerNorm, op.epsilon);
         const auto* weight = static_cast<const float*>(op.weight);
         for (int i = 0; i < op.width; ++i) out[i] = T::from_float(normed(found, x, weight, op.bias, i));
-    }
+    });
 }
 
-inline void norm_add(const Op& op, const Step& step) {
-#pragma omp for schedule(static)
-    for (int row = 0; row < step.num_tokens; ++row) {
+inline void norm_add(const Op& op, const Step& step, Team& team) {
+    each_row(team, step.num_tokens, [&](long row) {
         const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
         float* out = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
         const Normed found = norm_of(x, op.width, op.flags & kLayerNorm, op.epsilon);
         const auto* weight = static_cast<const float*>(op.weight);
         for (int i = 0; i < op.width; ++i) out[i] += normed(found, x, weight, op.bias, i);
-    }
+    });
 }
 
-inline void add(const Op& op, const Step& step) {
-#pragma omp for schedule(static)
-    for (int row = 0; row < step.num_tokens; ++row) {
+inline void add(const Op& op, const Step& step, Team& team) {
+    each_row(team, step.num_tokens, [&](long row) {
         const float* x = static_cast<const float*>(op.source) + size_t(row) * op.source_stride;
         float* out = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
         for (int i = 0; i < op.width; ++i) out[i] += x[i];
-    }
+    });
 }
 
 // Rows are padded to whole vectors.
-inline void cap(const Op& op, const Step& step) {
-    const int num_rows = num_rows_of(op, step);
-#pragma omp for schedule(static)
-    for (int row = 0; row < num_rows; ++row) {
+inline void cap(const Op& op, const Step& step, Team& team) {
+    each_row(team, num_rows_of(op, step), [&](long row) {
         float* x = static_cast<float*>(op.target) + size_t(row) * op.target_stride;
         for (int i = 0; i < op.width; i += kLanes) _mm512_storeu_ps(x + i, capped(_mm512_loadu_ps(x + i), op.softcap));
-    }
+    });
 }
 
 }  // namespace fastserve

@@ -102,14 +102,18 @@ def make_runner(folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.f
 
 
 def make_fused_runner(
-    folder: Path, num_blocks: int = 64, dtype: torch.dtype = torch.float32, block_size: int = BLOCK_SIZE
+    folder: Path,
+    num_blocks: int = 64,
+    dtype: torch.dtype = torch.float32,
+    block_size: int = BLOCK_SIZE,
+    num_threads: int = 1,
 ) -> FusedRunner:
     """The whole model on one rank as the native program, without DeepSpeed."""
     register_paged_attention()
     model = load_model(folder, dtype, ATTENTION_NAME)
     size = CacheSize(probe_shapes(model, CPU), num_blocks)
     name = str(dtype).removeprefix("torch.")
-    config = EngineConfig("m", "", dtype=name, block_size=block_size, num_threads=1)  # type: ignore[arg-type]
+    config = EngineConfig("m", "", dtype=name, block_size=block_size, num_threads=num_threads)  # type: ignore[arg-type]
     runner = fused_runner(model, size, config, 512, ALONE)
     assert runner is not None
     return runner

@@ -39,6 +39,19 @@ def test_mixed_batches_give_the_logits_of_a_plain_forward_pass(family: str, tiny
     assert_played_like(load_reference(tiny_model(family)), sequences)
 
 
+@pytest.mark.parametrize("num_threads", [2, 7])
+def test_the_number_of_threads_changes_no_bit_of_any_logit(num_threads: int, tiny_model: TinyModel) -> None:
+    """More of them than cores, too: whoever is set aside in the middle of a loop must not be missed, or heard late."""
+    alone, together = make_played(LENGTHS), make_played(LENGTHS)
+    play(make_fused_runner(tiny_model("llama")).run, alone)
+
+    play(make_fused_runner(tiny_model("llama"), num_threads=num_threads).run, together)
+
+    for one, other in zip(alone, together, strict=True):
+        for position, logits in one.logits.items():
+            assert torch.equal(logits, other.logits[position])
+
+
 LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
