@@ -49,6 +49,7 @@ class Rank:
             self._leader = FakeEngine(self._config)
             return self._leader.capacity()
         _set_environment(self._config)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # whatever this process has inherited
         from engine.backends.deepspeed import DeepSpeedEngine, FollowingRank, load_rank
 
         loaded = load_rank(self._config, self._rank, master_addr, master_port)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import ray
@@ -15,6 +16,9 @@ _OBJECT_STORE_BYTES = 256 * 2**20  # no weights and no prompts pass through it; 
 
 
 def main(config: str, dashboard_port: str) -> None:
+    # All that Ray starts inherits this, and the ranks undo it for themselves: a process that streams then interrupts
+    # no step, and takes its turn a moment later (docs/decisions/0005).
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # `serve run` uses a Ray that is already there. Its processes speak over loopback; Ray's gRPC servers listen on all
     # interfaces all the same (docs/operations.md).
     ray.init(

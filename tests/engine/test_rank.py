@@ -36,6 +36,14 @@ def live(rank: int, port: int, put: Callable[[Any], None], config: EngineConfig,
     member.run(socket_path)
 
 
+def tell_how_it_is_scheduled(rank: int, port: int, put: Callable[[Any], None], config: EngineConfig) -> None:
+    """What a rank's process that Ray's have made hears from the system, beside its engine and in it."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    member = Rank(config, rank)
+    member.load("127.0.0.1", port)
+    put((os.sched_getscheduler(0), member._thread.call(os.sched_getscheduler, 0)))
+
+
 def make_config(folder: Path, size: int, **settings: Any) -> EngineConfig:
     config = EngineConfig(
         model_name="tiny",
@@ -91,6 +99,13 @@ def generated(folder: Path, prompt: list[int], max_tokens: int = MAX_TOKENS) -> 
 
 def segments(world: RankWorld) -> list[str]:
     return [path.name for path in SEGMENT_FOLDER.glob(f"*_{world.port}_*")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_ranks_steps_are_scheduled_before_the_processes_that_wait_for_them(tiny_model: TinyModel) -> None:
+    with RankWorld(tell_how_it_is_scheduled, 1, (make_config(tiny_model("llama"), 1),)) as world:
+        assert world.results() == [(os.SCHED_BATCH, os.SCHED_OTHER)]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ def test_sigterm_ends_every_process_within_30_seconds_even_with_a_request_in_fli
         family = service.family()
         assert service.base_url in ready
         assert _addresses_of_replicas(family) <= {"127.0.0.1"}
+        assert {os.sched_getscheduler(process.pid) for process in family} == {os.SCHED_BATCH}
         with socket.create_connection(("127.0.0.1", httpx.URL(service.base_url).port or 0)) as client:
             client.sendall(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n")
             service.process.send_signal(signal.SIGTERM)
