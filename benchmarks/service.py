@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,16 @@ def serve_command(config: Path) -> list[str]:
 
 @contextlib.contextmanager
 def running_service(
-    command: Sequence[str], base_url: str, log: Path, ready_within_s: float
+    command: Sequence[str],
+    base_url: str,
+    log: Path,
+    ready_within_s: float,
+    ready_path: str = "/readyz",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningService]:
-    """What `command` serves at `base_url`, from when it is ready; its output goes to `log`.
+    """What `command` serves at `base_url`, from when `ready_path` answers 200; its output goes to `log`.
+
+    environment: of the command; this process's own unless given.
 
     Raises:
         ServerFailed: see `shipped_service`.
@@ -68,18 +75,23 @@ def running_service(
     started_s = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
         )
     try:
-        _wait_until_ready(process, base_url, log, started_s + ready_within_s)
+        _wait_until_ready(process, base_url + ready_path, log, started_s + ready_within_s)
         yield RunningService(base_url, started_s)
     finally:
         _end(process)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], base_url: str, log: Path, deadline_s: float) -> None:
-    with httpx.Client(base_url=base_url, timeout=2) as http:
-        while not _is_ready(http):
+def _wait_until_ready(process: subprocess.Popen[bytes], ready_url: str, log: Path, deadline_s: float) -> None:
+    with httpx.Client(timeout=2) as http:
+        while not _is_ready(http, ready_url):
             if process.poll() is not None:
                 raise ServerFailed(f"the service ended with {process.returncode}:\n{_end_of(log)}")
             if time.perf_counter() > deadline_s:
@@ -88,10 +100,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], base_url: str, log: Path
                 process.wait(_POLL_S)
 
 
-def _is_ready(http: httpx.Client) -> bool:
+def _is_ready(http: httpx.Client, ready_url: str) -> bool:
     """As `fastserve.readiness.is_ready`, over one client: making one costs enough to slow the start that is timed."""
     try:
-        return http.get("/readyz").status_code == httpx.codes.OK
+        return http.get(ready_url).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 

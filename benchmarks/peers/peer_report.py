@@ -1,0 +1,62 @@
+"""Owns what the comparison's results file says. Measures nothing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+
+from benchmarks.machine import Machine
+from benchmarks.peers.pairs import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """One run. what: the work, in a sentence. versions: of the peer. checked: how both sides' answers were held to the
+    reference, by side."""
+
+    date: str
+    command: str
+    commit: str
+    machine: Machine
+    peer: str
+    kind: str
+    what: str
+    versions: dict[str, str]
+    checked: dict[str, str]
+    comparisons: list[Comparison]
+
+    def to_json(self) -> str:
+        measured = [{**asdict(each), "ratios": each.ratios, "ratio": each.ratio} for each in self.comparisons]
+        facts = {key: value for key, value in asdict(self).items() if key != "comparisons"}
+        return json.dumps({"benchmark": f"peers-{self.kind}", **facts, "comparisons": measured}, indent=2) + "\n"
+
+    def to_markdown(self) -> str:
+        header = ("tokens/s", "FastServe over " + self.peer, "FastServe", self.peer)
+        rows = [header, ("---", "---:", "---:", "---:"), *(_row(each) for each in self.comparisons)]
+        facts = [
+            *((f"answers of {side}", how) for side, how in self.checked.items()),
+            (self.peer, ", ".join(f"{name} {number}" for name, number in self.versions.items())),
+            ("command", f"`{self.command}`"),
+            ("commit", f"`{self.commit}`"),
+            ("hardware", self.machine.hardware()),
+            ("software", self.machine.software()),
+        ]
+        sections = [
+            f"# FastServe beside {self.peer}, {self.kind}, {self.date}",
+            self.what,
+            "\n".join(f"| {' | '.join(row)} |" for row in rows),
+            "The median of the pairs' ratios, with the lowest and the highest; the rates are medians.",
+            "\n".join(f"- {name}: {value}" for name, value in facts),
+        ]
+        return "\n\n".join(sections) + "\n"
+
+
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    ratios = comparison.ratios
+    return (
+        comparison.measure,
+        f"{comparison.ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        f"{statistics.median(comparison.ours):.1f}",
+        f"{statistics.median(comparison.peers):.1f}",
+    )
