@@ -23,6 +23,8 @@ class EngineConfig:
     max_model_len: tokens of prompt and answer; None takes the checkpoint's own context.
     max_num_batched_tokens: the token budget of one step (decodes first, then chunks of prefill).
     kv_cache_tokens: tokens that the KV cache holds; None lets the engine choose from what is free.
+    max_decode_stretch: how many times as long as its decodes alone a step may take for the sake of prompts; None: no
+    bound but the token budget.
     parked_limit: how many preempted sequences may wait beside `max_num_seqs` running ones.
     preemption: how a running sequence's blocks are taken away: `swap` copies them to host memory, `recompute` computes
     them again, `auto` takes what costs less, and with `off` nobody gives way: a newcomer waits until its longest answer
@@ -47,6 +49,7 @@ class EngineConfig:
     kv_cache_tokens: int | None = None
     parked_limit: int = 8
     preemption_margin_levels: float = 5.0
+    max_decode_stretch: float | None = 1.8
     preemption: Preemption = "auto"
     swap_space_tokens: int | None = None
     step_timeout_s: float = 60.0

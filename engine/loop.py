@@ -83,6 +83,7 @@ class EngineLoop:
             parked_limit=config.parked_limit,
             preemption_margin_levels=config.preemption_margin_levels,
             preemption=config.preemption,
+            max_decode_stretch=config.max_decode_stretch,
         )
         self._batcher = Batcher(limits, self._pool)
         self._answers: dict[str, _Answer] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scheduling.cost_model import PreemptionCosts
+from scheduling.cost_model import EngineCosts
 
 #: The share of the newest measurement in an average. The first measurement replaces the default.
 _WEIGHT = 0.2
@@ -18,13 +18,13 @@ class MeasuredCosts:
     """Exponentially weighted averages: seconds that a token of prefill adds to a step, and bytes a second of copies."""
 
     def __init__(self, block_bytes: int) -> None:
-        self._costs = PreemptionCosts(block_bytes=block_bytes)
+        self._costs = EngineCosts(block_bytes=block_bytes)
         self._prefill_token_s: float | None = None
         self._copied_byte_s: float | None = None
         self._decode_step_s: float | None = None
 
     @property
-    def latest(self) -> PreemptionCosts:
+    def latest(self) -> EngineCosts:
         return self._costs
 
     def observe_step(self, num_prefill_tokens: int, num_decodes: int, took_s: float) -> None:
@@ -33,9 +33,9 @@ class MeasuredCosts:
             return
         if num_prefill_tokens == 0:
             self._decode_step_s = _blended(self._decode_step_s, took_s)
+            self._costs = replace(self._costs, decode_step_s=self._decode_step_s)
         elif num_prefill_tokens >= _MIN_PREFILL_TOKENS:
-            of_decodes_s = self._decode_step_s or 0.0 if num_decodes else 0.0
-            of_prefill_s = max(took_s - of_decodes_s, _LEAST_SHARE * took_s)
+            of_prefill_s = max(took_s - self._costs.decodes_s(num_decodes), _LEAST_SHARE * took_s)
             self._prefill_token_s = _blended(self._prefill_token_s, of_prefill_s / num_prefill_tokens)
             self._costs = replace(self._costs, prefill_token_s=self._prefill_token_s)
 

@@ -12,6 +12,9 @@ from scheduling.swap_area import BlockCopies
 Preemption = Literal["auto", "swap", "recompute", "off"]
 
 
+MIN_PREFILL_TOKENS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """What one step may hold.
@@ -20,6 +23,8 @@ class BatchLimits:
     preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
     max_num_prompt_logits: tokens of a step whose logits are wanted beside those that choose the next token. A token's
     logits are as long as the vocabulary, so that without a bound one long prompt could take a device's free memory.
+    max_decode_stretch: how many times as long as its decodes alone a step may take for the sake of prompts; None: as
+    long as the token budget makes it. A prompt gets `MIN_PREFILL_TOKENS` all the same, so that it gets on.
 
     Raises:
         ValueError: a limit is out of range.
@@ -31,6 +36,7 @@ class BatchLimits:
     preemption_margin_levels: float = 5.0
     max_num_prompt_logits: int = 256
     preemption: Preemption = "auto"
+    max_decode_stretch: float | None = None
 
     def __post_init__(self) -> None:
         positive = ("max_num_seqs", "max_num_batched_tokens", "max_num_prompt_logits")
@@ -39,6 +45,8 @@ class BatchLimits:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if not self.preemption_margin_levels >= 0:
             raise ValueError(f"preemption_margin_levels: expected at least 0, got {self.preemption_margin_levels}")
+        if self.max_decode_stretch is not None and not self.max_decode_stretch >= 1:
+            raise ValueError(f"max_decode_stretch: expected at least 1, got {self.max_decode_stretch}")
 
 
 class Slice(NamedTuple):

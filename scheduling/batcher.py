@@ -9,12 +9,13 @@ from __future__ import annotations
 from bisect import insort
 
 from scheduling.batch_plan import BatchLimits, Plan, Slice
-from scheduling.cost_model import PreemptionCosts
+from scheduling.cost_model import EngineCosts
 from scheduling.errors import NeverFits
 from scheduling.kv_blocks import BlockPool, PrefixMatch
 from scheduling.preemption import Preempter, PreemptionCounts
 from scheduling.score import ScorePolicy
 from scheduling.sequence import Sequence, SequenceStatus
+from scheduling.token_share import TokenShare
 
 __all__ = ["BatchLimits", "Batcher", "Plan", "Slice"]
 
@@ -39,6 +40,7 @@ class Batcher:
         self._waiting: list[Sequence] = []  # waiting and parked, best first
         self._running: list[Sequence] = []  # best first
         self._num_added = self._num_parked = 0
+        self._share = TokenShare(limits)
         self._preempter = Preempter(limits.preemption, pool)
         self._budget = self._preempter.budget
         self._block_size = pool.block_size
@@ -103,7 +105,7 @@ class Batcher:
         sequence.move_to(SequenceStatus.FINISHED)
         return sequence
 
-    def plan(self, costs: PreemptionCosts | None = None) -> Plan:
+    def plan(self, costs: EngineCosts | None = None) -> Plan:
         """Decide the next step: make room for the decodes, then admit, then share out the token budget.
 
         costs: what preemption costs by the latest measurement; None leaves them as they were.
@@ -114,7 +116,7 @@ class Batcher:
         extended = self._reserve_decodes(plan)
         if self._waiting:
             self._admit(plan, extended)
-        self._fill(plan)
+        self._share.out(plan, self._running, self._preempter.costs, self._outranks)
         return plan
 
     def record(self, part: Slice, token_id: int | None = None) -> None:
@@ -133,6 +135,11 @@ class Batcher:
 
     def _key(self, sequence: Sequence) -> float:
         return -self._ranks[sequence.seq_id][0]
+
+    def _outranks(self, one: Sequence, other: Sequence) -> bool:
+        """Whether `other` would give way to `one`."""
+        assert self._policy is not None
+        return self._key(one) > self._key(other) + self._limits.preemption_margin_levels * self._policy.alpha
 
     # Room for the decodes
 
@@ -245,30 +252,3 @@ class Batcher:
     def _leave_waiting(self, sequence: Sequence) -> None:
         self._waiting.remove(sequence)
         self._num_parked -= sequence.status is SequenceStatus.PARKED
-
-    # The token budget
-
-    def _fill(self, plan: Plan) -> None:
-        """Share out the token budget: decodes first, then as much of each prompt as is left, best keys first."""
-        budget, decode, prefills = self._limits.max_num_batched_tokens, plan.decode, []
-        for sequence in self._running:
-            start = sequence.num_computed
-            if len(sequence.token_ids) - start > 1:
-                prefills.append(sequence)
-            elif budget:
-                decode.append(Slice(sequence, start, 1, True))
-                budget -= 1
-        if prefills and budget:
-            self._fill_prefills(plan, prefills, budget)
-
-    def _fill_prefills(self, plan: Plan, prefills: list[Sequence], budget: int) -> None:
-        num_logits = self._limits.max_num_prompt_logits
-        for sequence in prefills:
-            num_tokens = min(sequence.num_pending, budget)
-            if sequence.wants_prompt_logits:
-                num_tokens = min(num_tokens, num_logits)
-                num_logits -= num_tokens
-            if num_tokens:
-                is_all = num_tokens == sequence.num_pending
-                plan.prefill.append(Slice(sequence, sequence.num_computed, num_tokens, is_all))
-                budget -= num_tokens

@@ -1,5 +1,5 @@
-"""Owns what a step costs in seconds, and what taking a sequence's blocks away does. Knows nothing of clocks, or of how
-the figures were found."""
+"""Owns what a step costs in seconds, and what taking a sequence's blocks away does. Knows no clock, nor how the figures
+were found."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class StepCostModel:
 
 
 @dataclass(frozen=True, slots=True)
-class PreemptionCosts:
-    """What it costs to give a sequence's KV cache up and to have it back.
+class EngineCosts:
+    """What steps take, and what it costs to give a sequence's KV cache up and to have it back.
 
     prefill_token_s: seconds that a token of prefill adds to a step. copy_bytes_per_s: between cache and swap area, one
     way, on one rank. block_bytes: of one block on that rank. The defaults hold until something has been measured: those
-    of a small model on a CPU.
+    of a small model on a CPU. decode_step_s: of a step of decodes alone, lately; None before there was one.
 
     Raises:
         ValueError: a figure is not a positive finite number (`block_bytes` may be 0: copies then cost nothing).
@@ -66,6 +66,7 @@ class PreemptionCosts:
     prefill_token_s: float = 1e-3
     copy_bytes_per_s: float = 2e9
     block_bytes: int = 0
+    decode_step_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("prefill_token_s", "copy_bytes_per_s"):
@@ -74,6 +75,20 @@ class PreemptionCosts:
                 raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
         if self.block_bytes < 0:
             raise ValueError(f"block_bytes: expected at least 0, got {self.block_bytes}")
+
+    def prefill_within(self, num_decodes: int, stretch: float) -> int | None:
+        """Tokens of prefill that make a step at most `stretch` times as long as its decodes alone would be; None where
+        nothing has been measured."""
+        if self.decode_step_s is None:
+            return None
+        return int((stretch - 1) * self.decodes_s(num_decodes) / self.prefill_token_s)
+
+    def decodes_s(self, num_decodes: int) -> float:
+        """Seconds that so many decodes take in a step.
+
+        A decode takes no less than a token of prefill does, which tells of more decodes than were run alone lately.
+        """
+        return max(self.decode_step_s or 0.0, num_decodes * self.prefill_token_s) if num_decodes else 0.0
 
     def recompute_s(self, num_tokens: int) -> float:
         """Seconds to compute so many tokens again."""

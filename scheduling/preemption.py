@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scheduling.batch_plan import Preemption
 from scheduling.churn_budget import ChurnBudget
-from scheduling.cost_model import PreemptionCosts
+from scheduling.cost_model import EngineCosts
 from scheduling.kv_blocks import BlockPool, PrefixMatch
 from scheduling.sequence import Sequence
 from scheduling.swap_area import BlockCopies
@@ -42,7 +42,7 @@ class Loss:
     recompute_tokens: int
     num_blocks: int
 
-    def by_swap_is_cheaper(self, costs: PreemptionCosts) -> bool:
+    def by_swap_is_cheaper(self, costs: EngineCosts) -> bool:
         return costs.swap_s(self.num_blocks) < costs.recompute_s(self.recompute_tokens)
 
 
@@ -50,7 +50,7 @@ class Preempter:
     """Parks and resumes sequences, and keeps the account of what that wastes."""
 
     def __init__(self, preemption: Preemption, pool: BlockPool) -> None:
-        self.costs = PreemptionCosts()
+        self.costs = EngineCosts()
         self.counts = PreemptionCounts()
         self.budget = ChurnBudget()
         self._preemption = preemption

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engine.measured_costs import MeasuredCosts
-from scheduling.cost_model import PreemptionCosts
+from scheduling.cost_model import EngineCosts
 
 
 def test_before_the_first_measurement_the_stated_defaults_hold() -> None:
-    assert MeasuredCosts(4096).latest == PreemptionCosts(block_bytes=4096)
+    assert MeasuredCosts(4096).latest == EngineCosts(block_bytes=4096)
 
 
 def test_the_first_measurement_replaces_the_default_and_later_ones_are_averaged() -> None:
@@ -34,4 +34,4 @@ def test_steps_with_hardly_any_prefill_and_clocks_that_stand_still_teach_nothing
     costs.observe_step(4, 30, took_s=9.0)
     costs.observe_step(100, 0, took_s=0.0)
     costs.observe_copies(3, took_s=0.0)
-    assert costs.latest == PreemptionCosts(block_bytes=1000)
+    assert costs.latest == EngineCosts(block_bytes=1000)

@@ -27,10 +27,18 @@ def make_batcher(
     num_blocks: int = 64,
     num_swap_slots: int = 0,
     preemption: Preemption = "auto",
+    max_decode_stretch: float | None = None,
     policy: ScorePolicy | None = None,
 ) -> Batcher:
     """Blocks hold four tokens; a newcomer must outrank its victim by more than five levels."""
-    limits = BatchLimits(max_num_seqs, max_num_batched_tokens, parked_limit, MARGIN, preemption=preemption)
+    limits = BatchLimits(
+        max_num_seqs,
+        max_num_batched_tokens,
+        parked_limit,
+        MARGIN,
+        preemption=preemption,
+        max_decode_stretch=max_decode_stretch,
+    )
     batcher = Batcher(limits, BlockPool(num_blocks, 4, num_swap_slots))
     batcher.set_policy(policy or ScorePolicy())
     for sequence in sequences:

@@ -7,13 +7,13 @@ import pytest
 from scheduling.batch_plan import Preemption
 from scheduling.batcher import Batcher, Plan
 from scheduling.churn_budget import BURST_TOKENS
-from scheduling.cost_model import PreemptionCosts
+from scheduling.cost_model import EngineCosts
 from scheduling.preemption import MIN_PROGRESS_TOKENS
 from scheduling.sequence import Sequence
 from tests.scheduling.batching import ids, make_batcher, make_sequence, parked, run_step
 
-SWAP_IS_CHEAP = PreemptionCosts(prefill_token_s=1.0, copy_bytes_per_s=1e9, block_bytes=1)
-SWAP_IS_DEAR = PreemptionCosts(prefill_token_s=1.0, copy_bytes_per_s=1.0, block_bytes=100)
+SWAP_IS_CHEAP = EngineCosts(prefill_token_s=1.0, copy_bytes_per_s=1e9, block_bytes=1)
+SWAP_IS_DEAR = EngineCosts(prefill_token_s=1.0, copy_bytes_per_s=1.0, block_bytes=100)
 
 
 def preempted_once(victim: Sequence, **settings: object) -> tuple[Batcher, Plan]:
@@ -65,7 +65,7 @@ def test_what_is_still_cached_is_not_copied_back() -> None:
     ],
 )
 def test_blocks_are_swapped_where_that_is_asked_for_or_cheaper_and_there_are_slots(
-    preemption: Preemption, num_swap_slots: int, costs: PreemptionCosts, is_swapped: bool
+    preemption: Preemption, num_swap_slots: int, costs: EngineCosts, is_swapped: bool
 ) -> None:
     batcher = make_batcher(victim_of(), max_num_seqs=1, preemption=preemption, num_swap_slots=num_swap_slots)
     run_step(batcher)
@@ -85,7 +85,7 @@ def test_blocks_that_another_holds_too_count_as_free_for_a_recompute() -> None:
     batcher.add(sharer)
     run_step(batcher)
     batcher.add(make_sequence("urgent", priority=9))
-    three_tokens_s = PreemptionCosts(prefill_token_s=1.0, copy_bytes_per_s=1.0, block_bytes=1)  # a swap of 3 costs 6 s
+    three_tokens_s = EngineCosts(prefill_token_s=1.0, copy_bytes_per_s=1.0, block_bytes=1)  # a swap of 3 costs 6 s
     assert (parked(plan := batcher.plan(three_tokens_s)), plan.copies.outward) == (["sharer"], [])
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from scheduling.cost_model import PreemptionCosts, StepCostModel, StepWork
+from scheduling.cost_model import EngineCosts, StepCostModel, StepWork
 
 
 def test_a_step_costs_the_sum_of_its_parts() -> None:
@@ -23,7 +23,7 @@ def test_a_figure_that_is_no_cost_is_refused_by_name(figure: str, value: float) 
 
 
 def test_a_recompute_costs_its_tokens_and_a_swap_its_bytes_both_ways() -> None:
-    costs = PreemptionCosts(prefill_token_s=0.01, copy_bytes_per_s=1000.0, block_bytes=50)
+    costs = EngineCosts(prefill_token_s=0.01, copy_bytes_per_s=1000.0, block_bytes=50)
     assert costs.recompute_s(7) == pytest.approx(0.07)
     assert costs.swap_s(4) == pytest.approx(2 * 4 * 50 / 1000)
 
@@ -38,4 +38,4 @@ def test_a_recompute_costs_its_tokens_and_a_swap_its_bytes_both_ways() -> None:
 )
 def test_a_figure_that_preemption_cannot_cost_is_refused_by_name(figures: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PreemptionCosts(**figures)  # type: ignore[arg-type]
+        EngineCosts(**figures)  # type: ignore[arg-type]

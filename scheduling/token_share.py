@@ -1,0 +1,76 @@
+"""Owns who gets how many of a step's tokens. Knows nothing of slots, blocks or who was admitted, and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Many
+
+from scheduling.batch_plan import MIN_PREFILL_TOKENS, BatchLimits, Plan, Slice
+from scheduling.cost_model import EngineCosts
+from scheduling.sequence import Sequence
+
+#: Whether the second would give way to the first.
+Outranks = Callable[[Sequence, Sequence], bool]
+
+
+class TokenShare:
+    """Shares out each step's token budget: decodes first, then as much of each prompt as is left, best keys first.
+
+    Prompts get no more than the decodes beside them bear (`BatchLimits.max_decode_stretch`), but for those that outrank
+    all these decodes. Such prompts go alone where their first token then comes in this very step; never in two steps in
+    a row, so that the decodes get on.
+    """
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._decodes_sat_out = False  # in the last step
+
+    def out(self, plan: Plan, running: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> None:
+        """Fill the plan's slices. running: best first."""
+        budget, decode, prefills = self._limits.max_num_batched_tokens, plan.decode, []
+        for sequence in running:
+            start = sequence.num_computed
+            if len(sequence.token_ids) - start > 1:
+                prefills.append(sequence)
+            elif budget:
+                decode.append(Slice(sequence, start, 1, True))
+                budget -= 1
+        if not prefills:
+            self._decodes_sat_out = False
+            return
+        free = [each for each in prefills if not decode or outranks(each, decode[0].sequence)]
+        self._decodes_sat_out = bool(decode) and not self._decodes_sat_out and self._may_go_alone(free)
+        if self._decodes_sat_out:
+            decode.clear()
+            budget, prefills = self._limits.max_num_batched_tokens, free
+        self._fill(plan, prefills, len(free), budget, costs)
+
+    def _may_go_alone(self, prompts: list[Sequence]) -> bool:
+        if not prompts:
+            return False
+        best = prompts[0]
+        return best.num_pending <= self._limits.max_num_batched_tokens and not best.wants_prompt_logits
+
+    def _fill(self, plan: Plan, prompts: list[Sequence], num_free: int, budget: int, costs: EngineCosts) -> None:
+        """num_free: so many of the prompts, the first ones, need not spare the decodes."""
+        num_logits, patience = self._limits.max_num_prompt_logits, self._patience(len(plan.decode), costs)
+        for place, sequence in enumerate(prompts):
+            num_tokens = min(sequence.num_pending, budget)
+            if sequence.wants_prompt_logits:
+                num_tokens = min(num_tokens, num_logits)
+            if place >= num_free:
+                num_tokens = min(num_tokens, patience)
+                patience -= num_tokens
+            if num_tokens:
+                is_all = num_tokens == sequence.num_pending
+                plan.prefill.append(Slice(sequence, sequence.num_computed, num_tokens, is_all))
+                budget -= num_tokens
+                num_logits -= num_tokens * sequence.wants_prompt_logits
+
+    def _patience(self, num_decodes: int, costs: EngineCosts) -> int:
+        """Tokens of prefill that the step's decodes bear beside them."""
+        stretch, most = self._limits.max_decode_stretch, self._limits.max_num_batched_tokens
+        if stretch is None or not num_decodes:
+            return most
+        borne = costs.prefill_within(num_decodes, stretch)
+        return most if borne is None else max(borne, MIN_PREFILL_TOKENS)

@@ -1,0 +1,113 @@
+"""A prompt does not hold up the streams that run beside it by more than they are promised."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.batch_plan import MIN_PREFILL_TOKENS, BatchLimits
+from scheduling.batcher import Batcher
+from scheduling.cost_model import EngineCosts
+from tests.scheduling.batching import MARGIN, ids, make_batcher, make_sequence, run_step
+
+LONG = 200
+#: A decode step of 60 ms and a millisecond for each token of prefill.
+COSTS = EngineCosts(prefill_token_s=0.001, decode_step_s=0.06)
+
+
+def decoding(*names: str, stretch: float | None = 2.0) -> Batcher:
+    """A batcher whose sequences have all been prefilled."""
+    sequences = [make_sequence(name, max_num_tokens=40) for name in names]
+    batcher = make_batcher(*sequences, max_num_batched_tokens=LONG, num_blocks=256, max_decode_stretch=stretch)
+    run_step(batcher)
+    return batcher
+
+
+def prefill_beside(batcher: Batcher, costs: EngineCosts | None = COSTS, priority: float = 0) -> int:
+    batcher.add(make_sequence("long", num_tokens=LONG, max_num_tokens=LONG + 1, priority=priority, arrival_s=1))
+    plan = batcher.plan(costs)
+    assert ids(plan.decode) == ["a"]
+    return sum(part.num_tokens for part in plan.prefill)
+
+
+def test_a_long_prompt_is_cut_so_that_the_step_takes_so_many_times_its_decodes() -> None:
+    assert prefill_beside(decoding("a", stretch=2.0)) == 60
+    assert prefill_beside(decoding("a", stretch=1.5)) == 30
+
+
+def test_a_prompt_gets_on_however_short_the_decodes_are() -> None:
+    assert prefill_beside(decoding("a", stretch=1.0)) == MIN_PREFILL_TOKENS
+
+
+def test_several_prompts_share_what_the_decodes_bear_and_the_best_key_is_served_first() -> None:
+    batcher = decoding("a", stretch=2.0)
+    for arrival_s, name in enumerate(("first", "second", "third"), 1):
+        batcher.add(make_sequence(name, num_tokens=40, max_num_tokens=41, arrival_s=arrival_s))
+
+    plan = batcher.plan(COSTS)
+
+    assert [(part.sequence.seq_id, part.num_tokens) for part in plan.prefill] == [("first", 40), ("second", 20)]
+
+
+def test_a_prompt_longer_than_a_step_that_outranks_all_streams_is_not_cut_for_them() -> None:
+    batcher = decoding("a")
+    batcher.add(make_sequence("long", num_tokens=LONG + 1, max_num_tokens=LONG + 2, priority=MARGIN + 1, arrival_s=1))
+
+    plan = batcher.plan(COSTS)
+
+    assert ids(plan.decode) == ["a"]
+    assert [part.num_tokens for part in plan.prefill] == [LONG - 1]
+
+
+def test_a_prompt_that_outranks_all_streams_goes_alone_and_they_go_on_in_the_next_step() -> None:
+    batcher = decoding("a")
+    for arrival_s, priority in ((1.0, MARGIN + 1), (2.0, MARGIN + 1), (3.0, 0.0)):
+        name = f"{priority:g} at {arrival_s:g}"
+        batcher.add(make_sequence(name, num_tokens=150, max_num_tokens=151, priority=priority, arrival_s=arrival_s))
+
+    first, second, third = run_step(batcher), run_step(batcher), run_step(batcher)
+
+    assert (ids(first.decode), ids(first.prefill)) == ([], ["6 at 1", "6 at 2"])
+    assert ids(second.decode) == ["a"]
+    assert "6 at 2" in ids(second.prefill)
+    assert ids(third.decode) == ["a"]
+
+
+def test_prompts_that_outrank_all_streams_never_go_alone_twice_in_a_row() -> None:
+    batcher = decoding("a", "b")
+    decodes = []
+    for step in range(6):
+        name = f"urgent {step}"
+        batcher.add(make_sequence(name, num_tokens=8, max_num_tokens=9, priority=MARGIN + 1, arrival_s=1))
+        decodes.append(len(run_step(batcher).decode))
+
+    assert decodes == [0, 2, 0, 2, 0, 2]
+
+
+def test_a_prompt_that_outranks_the_streams_by_the_margin_and_no_more_is_cut_for_them() -> None:
+    assert prefill_beside(decoding("a"), priority=MARGIN) == 60
+
+
+@pytest.mark.parametrize(("stretch", "costs"), [(None, COSTS), (2.0, EngineCosts())], ids=["no bound", "not measured"])
+def test_without_a_bound_or_a_measurement_the_token_budget_alone_holds(
+    stretch: float | None, costs: EngineCosts
+) -> None:
+    assert prefill_beside(decoding("a", stretch=stretch), costs) == LONG - 1
+
+
+def test_a_prompt_alone_has_the_whole_budget() -> None:
+    batcher = make_batcher(max_num_batched_tokens=LONG, num_blocks=256, max_decode_stretch=1.0)
+    batcher.add(make_sequence("long", num_tokens=LONG, max_num_tokens=LONG + 1))
+
+    assert [part.num_tokens for part in batcher.plan(COSTS).prefill] == [LONG]
+
+
+def test_more_decodes_than_were_measured_bear_at_least_as_many_tokens_as_they_are() -> None:
+    costs = EngineCosts(prefill_token_s=0.001, decode_step_s=0.002)
+
+    assert costs.prefill_within(100, 2.0) == 100
+    assert costs.prefill_within(1, 2.0) == 2
+
+
+def test_a_stretch_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_decode_stretch: expected at least 1, got 0\.5"):
+        BatchLimits(4, 64, max_decode_stretch=0.5)
