@@ -83,7 +83,7 @@ class ModelConfig(Settings):
     kv_cache_tokens: Annotated[int, Field(ge=16, le=2**40)] | None = None
     parked_limit: Annotated[int, Field(ge=0, le=4096)] = 8
     preemption_margin_levels: Annotated[float, Field(ge=0, le=1000)] = 5.0
-    max_decode_stretch: Annotated[float, Field(ge=1, le=1000)] | None = 1.8
+    max_decode_stretch: Annotated[float, Field(ge=1, le=1000)] | None = 1.7
     preemption: Preemption = "auto"
     swap_space_tokens: Annotated[int, Field(ge=0, le=2**40)] | None = None
     step_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0

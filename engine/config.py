@@ -49,7 +49,7 @@ class EngineConfig:
     kv_cache_tokens: int | None = None
     parked_limit: int = 8
     preemption_margin_levels: float = 5.0
-    max_decode_stretch: float | None = 1.8
+    max_decode_stretch: float | None = 1.7
     preemption: Preemption = "auto"
     swap_space_tokens: int | None = None
     step_timeout_s: float = 60.0

@@ -12,10 +12,10 @@ class ChurnBudget:
     """Useful work pays for preemptions, so that however requests arrive, most of the work is useful.
 
     Each token computed for the first time earns `SHARE` tokens, up to `BURST_TOKENS`; each preemption spends what it
-    will waste, as so many tokens of prefill. A newcomer may preempt only what can be afforded, or anything while the
-    budget is full. A preemption for want of blocks cannot be put off, so it may overdraw the budget; until that is
-    paid back, nothing is admitted whose longest answer, and those of all who run, are not sure of their blocks, so that
-    no more of the kind can follow.
+    will waste, as so many tokens of prefill, and what turns out not to be wasted is given back. A newcomer may preempt
+    only what can be afforded, or anything while the budget is full. A preemption for want of blocks cannot be put off,
+    so it may overdraw the budget; until that is paid back, nothing is admitted whose longest answer, and those of all
+    who run, are not sure of their blocks, so that no more of the kind can follow.
 
     Of U useful tokens the wasted ones are thus at most
     `SHARE * U + BURST_TOKENS` + the cost of one newcomer's victims + once the cost of all who run.
@@ -36,6 +36,11 @@ class ChurnBudget:
     def earn(self, num_tokens: int) -> None:
         """So many tokens were computed for the first time."""
         self._tokens = min(BURST_TOKENS, self._tokens + SHARE * num_tokens)
+        self.is_full = self._tokens == BURST_TOKENS
+
+    def give_back(self, num_tokens: float) -> None:
+        """So much was spent on what was not wasted after all."""
+        self._tokens = min(BURST_TOKENS, self._tokens + num_tokens)
         self.is_full = self._tokens == BURST_TOKENS
 
     def spend(self, num_tokens: float) -> None:

@@ -78,6 +78,11 @@ class BlockPool:
     def num_used(self) -> int:
         return self.num_blocks - self.num_free
 
+    @property
+    def is_half_free(self) -> bool:
+        """Whether what is freed now is likely to stay cached for a while."""
+        return 2 * self.num_free >= self.num_blocks
+
     def num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
 

@@ -35,8 +35,8 @@ class PreemptionCounts:
 class Loss:
     """What preempting a sequence would cost. recompute_tokens: the tokens that would have to be computed again.
 
-    num_blocks: what a swap would copy, each way. Blocks that others hold too will still be there for a recompute; the
-    sequence's own are taken for lost, because a pool that had to take them is about to use them.
+    num_blocks: what a swap would copy, each way. Blocks that others hold too will still be there for a recompute. The
+    sequence's own are taken for lost where the pool is short of blocks, and for cached where it was short of slots.
     """
 
     recompute_tokens: int
@@ -55,6 +55,7 @@ class Preempter:
         self.budget = ChurnBudget()
         self._preemption = preemption
         self._pool = pool
+        self._charged: dict[str, float] = {}  # by who is parked: what that was taken to waste
 
     def may_give_way(self, sequence: Sequence) -> bool:
         """Whether a newcomer may preempt it: not again before it has got on."""
@@ -66,7 +67,8 @@ class Preempter:
 
     def park(self, sequence: Sequence, copies: BlockCopies) -> None:
         """Takes the blocks of a running sequence away."""
-        self.budget.spend(self._waste(sequence))
+        self._charged[sequence.seq_id] = waste = self._waste(sequence)
+        self.budget.spend(waste)
         if self._will_swap(sequence):
             self._swap_out(sequence, copies)
         else:
@@ -82,15 +84,25 @@ class Preempter:
         num_matched = len(match.block_ids)
         sequence.num_room = self._pool.num_held(sequence.seq_id) * self._pool.block_size
         sequence.num_computed = num_matched * self._pool.block_size
-        if self._pool.swap.holds(sequence.seq_id):
+        is_swapped = self._pool.swap.holds(sequence.seq_id)
+        if is_swapped:
             self._swap_in(sequence, num_matched, copies)
-        self.counts.num_recomputed_tokens += max(0, sequence.num_reached - sequence.num_computed)
+        num_recomputed = max(0, sequence.num_reached - sequence.num_computed)
+        self.counts.num_recomputed_tokens += num_recomputed
+        self._settle(sequence, is_swapped=is_swapped, num_recomputed=num_recomputed)
         if sequence.num_cached is None:
             sequence.num_cached = sequence.num_computed
 
     def drop(self, sequence: Sequence) -> None:
         """A parked sequence will not come back."""
+        self._charged.pop(sequence.seq_id, None)
         self._pool.swap.drop(sequence.seq_id)
+
+    def _settle(self, sequence: Sequence, *, is_swapped: bool, num_recomputed: int) -> None:
+        """Gives back what was charged for blocks that turn out to be cached still."""
+        charged = self._charged.pop(sequence.seq_id, 0.0)
+        if not is_swapped:
+            self.budget.give_back(max(0.0, charged - num_recomputed))
 
     def _swap_out(self, sequence: Sequence, copies: BlockCopies) -> None:
         block_ids = self._pool.block_table(sequence.seq_id)[: self._pool.num_blocks_for(sequence.num_computed)]
@@ -106,8 +118,12 @@ class Preempter:
         sequence.num_computed = max(sequence.num_computed, sequence.num_reached)
 
     def _loss(self, sequence: Sequence) -> Loss:
-        num_shared = self._pool.num_shared(sequence.seq_id) if sequence.reuse_prefix else 0
-        num_lost = sequence.num_computed - num_shared * self._pool.block_size
+        num_kept = 0
+        if sequence.reuse_prefix and self._pool.is_half_free:
+            num_kept = sequence.num_computed // self._pool.block_size
+        elif sequence.reuse_prefix:
+            num_kept = self._pool.num_shared(sequence.seq_id)
+        num_lost = sequence.num_computed - num_kept * self._pool.block_size
         return Loss(max(0, num_lost), self._pool.num_blocks_for(sequence.num_computed))
 
     def _will_swap(self, sequence: Sequence) -> bool:

@@ -9,7 +9,8 @@ from scheduling.batcher import Batcher, Plan
 from scheduling.churn_budget import BURST_TOKENS
 from scheduling.cost_model import EngineCosts
 from scheduling.preemption import MIN_PROGRESS_TOKENS
-from scheduling.sequence import Sequence
+from scheduling.sequence import Sequence, SequenceStatus
+from scheduling.swap_area import BlockCopies
 from tests.scheduling.batching import ids, make_batcher, make_sequence, parked, run_step
 
 SWAP_IS_CHEAP = EngineCosts(prefill_token_s=1.0, copy_bytes_per_s=1e9, block_bytes=1)
@@ -126,11 +127,40 @@ def test_a_sequence_is_not_preempted_by_a_newcomer_again_before_it_has_got_on() 
 
 
 def test_newcomers_preempt_nobody_while_the_budget_is_spent() -> None:
-    batcher = make_batcher(victim_of(), max_num_seqs=1)
+    victim = victim_of()
+    victim.reuse_prefix = False  # all of it would have to be computed again
+    batcher = make_batcher(victim, max_num_seqs=1)
     run_step(batcher)
     batcher._budget.spend(BURST_TOKENS)
     batcher.add(make_sequence("urgent", priority=9))
     assert (ids(run_step(batcher).slices), batcher.num_waiting) == (["victim"], 1)
+
+
+def test_taking_a_slot_costs_next_to_nothing_where_the_victims_blocks_stay_cached() -> None:
+    victim = make_sequence("victim", num_tokens=40, max_num_tokens=400)
+    batcher = make_batcher(victim, max_num_seqs=1, num_swap_slots=100, num_blocks=1000)
+    run_step(batcher)
+    for urgent in range(100):
+        batcher.add(make_sequence(f"urgent {urgent}", priority=9, max_num_tokens=5))
+        assert ids(run_step(batcher).slices) == [f"urgent {urgent}"]
+        for _ in range(MIN_PROGRESS_TOKENS + 4):
+            run_step(batcher)
+        if victim.status is SequenceStatus.FINISHED:
+            break
+    counts = batcher.preemptions
+    assert counts.num_by_recompute > 5
+    assert counts.num_by_swap == 0
+    assert counts.num_recomputed_tokens < 4 * counts.num_by_recompute  # of the last block, which was not full
+
+
+def test_what_was_charged_for_blocks_that_stayed_cached_is_given_back() -> None:
+    victim = make_sequence("victim", num_tokens=40, max_num_tokens=44)
+    batcher = make_batcher(victim, num_blocks=15)
+    run_step(batcher)
+    batcher._preempter.park(victim, BlockCopies())
+    assert not batcher._budget.is_full
+    batcher._preempter.start(victim, batcher._match(victim), BlockCopies())
+    assert batcher._budget.is_full
 
 
 def test_while_the_budget_is_overdrawn_only_those_are_admitted_whose_longest_answers_are_sure_of_their_blocks() -> None:
