@@ -57,6 +57,7 @@ def vllm_service(
     command += ["--no-enable-prefix-caching"]
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": cores}
+    environment |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}  # it has all that it needs
     return running_service(
         command, f"http://{LOOPBACK}:{port}", log, READY_WITHIN_S, ready_path="/health", environment=environment
     )

@@ -67,12 +67,15 @@ class Feeds:
         """The feed to the ingress at `address`; the first call connects, those that come meanwhile wait for it.
 
         Raises:
-            IngressGone: it could not be reached.
+            IngressGone: it could not be reached, or hung up before anybody could be told.
         """
         opening = self._feeds.get(address)
         if opening is None or _has_ended(opening):
             opening = self._feeds[address] = asyncio.create_task(self._connect(address))
-        return await asyncio.shield(opening)
+        feed = await asyncio.shield(opening)
+        if feed.is_lost:
+            raise IngressGone(f"the ingress at {address.host}:{address.port} has hung up")
+        return feed
 
     def close(self) -> None:
         """Hangs up everywhere."""

@@ -193,6 +193,21 @@ async def test_an_ingress_that_cannot_be_reached_is_said_to_be_gone_each_time() 
             await replica.feeds.reach(address)
 
 
+async def test_an_ingress_that_hangs_up_at_once_gets_no_call_that_nobody_would_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replica, address = Replica(), FeedAddress(HOST, 1, b"s" * receiver.SECRET_BYTES)
+
+    async def connect(address: FeedAddress) -> Feed:
+        feed = Feed(address.secret, lambda lost: None)
+        feed.is_lost = True  # before whoever waits for it runs again
+        return feed
+
+    monkeypatch.setattr(replica.feeds, "_connect", connect)
+    with pytest.raises(IngressGone, match="has hung up"):
+        await replica.feeds.reach(address)
+
+
 def test_an_address_does_not_show_its_secret() -> None:
     address = FeedAddress(HOST, 1, b"hidden")
 
