@@ -23,10 +23,10 @@ from benchmarks.gpu_card import measure_card
 from benchmarks.gpu_check import CheckResult, check_engine
 from benchmarks.gpu_engine import EngineRun, time_engine
 from benchmarks.gpu_peer import time_transformers
-from benchmarks.gpu_process import PartFailed, in_process
 from benchmarks.gpu_report import GpuReport
 from benchmarks.gpu_shapes import SHAPES, SMALL, ModelShape, write_checkpoint
 from benchmarks.machine import RESULTS, commit, this_machine
+from benchmarks.own_process import PartFailed, in_process
 from benchmarks.report import write_report
 from engine.config import CudaGraphs, Device
 

@@ -23,6 +23,8 @@ HUB_SETTINGS = ["*.json", "*.model", "*.txt", "*.jinja"]
 WEIGHTS = "model*.safetensors"
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+#: The names of types in the headers of safetensors.
+_STORED = {"torch.bfloat16": "BF16", "torch.float16": "F16", "torch.float32": "F32"}
 _NAME = re.compile(r"[\w][\w.-]*")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
@@ -115,6 +117,11 @@ def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     return sum(_num_elements(path) for path in weight_files(folder)) * dtype.itemsize
 
 
+def is_stored_as(folder: Path, dtype: torch.dtype) -> bool:
+    """Whether every tensor of the checkpoint is of `dtype`, so that none has to be converted; reads headers only."""
+    return all(_stored_types(path) == {_STORED[str(dtype)]} for path in weight_files(folder))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that are loaded, as transformers chooses: the single file, or what the index names.
 
@@ -128,6 +135,13 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise ModelNotFound(f"{folder / INDEX}: expected {', '.join(missing)} beside it, found no such file")
     return [folder / name for name in shards] or sorted(folder.glob(WEIGHTS))
+
+
+def _stored_types(path: Path) -> set[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as tensors:
+        return {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
 
 
 def _num_elements(path: Path) -> int:

@@ -28,17 +28,22 @@ class InsufficientMemory(Exception):
     """Weights or KV cache do not fit; the message holds the arithmetic. For the operator, at start-up."""
 
 
-def check_weights(num_weight_bytes: int, num_ranks: int, num_free_bytes: int) -> None:
+def check_weights(num_weight_bytes: int, num_ranks: int, num_free_bytes: int, *, mapped: bool) -> None:
     """Refuses a load that the system would end by killing a process half way.
 
+    mapped: the checkpoint is stored as it is served. Then every rank reads the same pages of the file and keeps a part;
+    else every rank makes a whole copy first.
+
     Raises:
-        InsufficientMemory: every rank reads the whole checkpoint before it keeps its part, and that is too much.
+        InsufficientMemory: the ranks of this machine need more than is free.
     """
-    needed = num_weight_bytes * num_ranks
+    num_copies = 1 if mapped else num_ranks
+    needed = num_weight_bytes * num_copies
     if needed > num_free_bytes:
+        why = "the ranks' parts of it" if mapped else "each rank converts all before it keeps its part"
         raise InsufficientMemory(
-            f"weights: {num_weight_bytes:,} bytes x {num_ranks} ranks (each reads all before it keeps its part) = "
-            f"{needed:,} bytes of memory needed, {num_free_bytes:,} free"
+            f"weights: {num_weight_bytes:,} bytes x {num_copies} ({why}) = {needed:,} bytes of memory needed, "
+            f"{num_free_bytes:,} free"
         )
 
 

@@ -14,7 +14,7 @@ from engine.config import EngineConfig
 from engine.cuda.build import cuda_tools, decode_graphs, reserved_bytes, wants_graphs
 from engine.cuda.decode_graphs import DecodeGraphs
 from engine.cuda.scratch import CacheWithScratch
-from engine.fused.build import CacheSize, bytes_to_copy, fused_runner
+from engine.fused.build import bytes_to_copy, fusable_shard
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
 from engine.memory import available_blocks, host_free_bytes, longest_sequence, num_blocks, num_swap_slots
@@ -78,24 +78,27 @@ def forward(
 
 
 def build_runner(model: PreTrainedModel, config: EngineConfig, world: World) -> Runner:
-    """Asks the shard for its shapes, agrees with the other ranks on the blocks, and allocates the cache.
+    """Learns the shard's shapes, agrees with the other ranks on the blocks, and allocates the cache. The model is of no
+    use afterwards: a native program takes its weights apart.
 
     Raises:
         InsufficientMemory: too little is available on some rank.
     """
-    shapes, dtype = probe_shapes(model, world.device), next(model.parameters()).dtype
+    longest, dtype = max_model_len(model, config), next(model.parameters()).dtype
+    fusable = fusable_shard(model, config, longest, world)
+    shapes = probe_shapes(model, world.device) if fusable is None else fusable.shapes
     if world.rank == 0:
         warn_if_gathering(world.device, dtype, config.block_size, shapes)
     block_bytes = bytes_per_block(shapes, config.block_size, dtype)
-    longest = max_model_len(model, config)
     swap_bytes = num_swap_slots(config, longest, block_bytes, host_free_bytes()) * block_bytes
-    promised = bytes_to_copy(model, config) + swap_bytes if world.device.type == "cpu" else 0
+    copied_bytes = 0 if fusable is None else bytes_to_copy(model)
+    promised = copied_bytes + swap_bytes if world.device.type == "cpu" else 0
     records = wants_graphs(config, world, dtype, shapes)
     reserved = reserved_bytes(config, model.config.vocab_size, dtype, block_bytes) if records else 0
     available = min(world.gathered(available_blocks(config, block_bytes, world.device, promised, reserved)))
     blocks = num_blocks(config, longest, block_bytes, available)
-    if (fused := fused_runner(model, CacheSize(shapes, blocks), config, longest, world)) is not None:
-        return fused
+    if fusable is not None:
+        return fusable.runner(config, blocks, world.size)
     if not records:
         return ModelRunner(model, KVCache(shapes, blocks, config.block_size, dtype, world.device), world.device)
     cache = CacheWithScratch(shapes, blocks, config.block_size, dtype, world.device)

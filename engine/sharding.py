@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from engine.attention import ATTENTION_NAME, register_paged_attention
-from engine.checkpoint import load_model, weight_bytes
+from engine.checkpoint import is_stored_as, load_model, weight_bytes
 from engine.config import EngineConfig
 from engine.memory import check_weights, free_bytes
 from engine.process_group import World
@@ -19,13 +19,12 @@ from engine.process_group import World
 def load_shard(config: EngineConfig, folder: Path, world: World) -> PreTrainedModel:
     """This rank's part of the model, ready for steps; all ranks must call it.
 
-    Every rank reads the whole checkpoint before it keeps its part.
-
     Raises:
         InsufficientMemory: the ranks of this machine cannot hold it while they load.
     """
     dtype: torch.dtype = getattr(torch, config.dtype)
-    check_weights(weight_bytes(folder, dtype), world.size, free_bytes(torch.device("cpu")))
+    free = free_bytes(torch.device("cpu"))
+    check_weights(weight_bytes(folder, dtype), world.size, free, mapped=is_stored_as(folder, dtype))
     register_paged_attention()
     return shard(load_model(folder, dtype, ATTENTION_NAME), world, dtype)
 

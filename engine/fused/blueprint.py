@@ -86,6 +86,12 @@ class Layer:
     attention_output_norm: Norm | None = None
     mlp_output_norm: Norm | None = None
 
+    @property
+    def projections(self) -> list[Projection]:
+        attention, mlp = self.attention, self.mlp
+        given = [attention.query, attention.key, attention.value, attention.output, mlp.gate, mlp.up, mlp.down]
+        return [projection for projection in given if projection is not None]
+
 
 @dataclass(frozen=True, slots=True)
 class Decoder:

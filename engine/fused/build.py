@@ -25,47 +25,58 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class CacheSize:
-    """What the KV cache of this rank has to hold."""
+class FusableShard:
+    """A shard that the native program can compute, before it has taken any memory."""
 
-    shapes: list[LayerShape]
-    num_blocks: int
+    decoder: Decoder
+    library: NativeLibrary
+
+    @property
+    def shapes(self) -> list[LayerShape]:
+        """What each layer keeps in the KV cache on this rank."""
+        attentions = [layer.attention for layer in self.decoder.layers]
+        return [LayerShape(each.num_kv_heads, each.head_dim, each.head_dim) for each in attentions]
+
+    def runner(self, config: EngineConfig, num_blocks: int, num_ranks: int) -> FusedRunner:
+        """The native program over a KV cache of so many blocks.
+
+        It copies the weights into its own order and gives the model's back to the system on the way, layer by layer:
+        the modules of the model are of no use from then on.
+        """
+        cache = PackedKVCache(self.shapes, num_blocks, config.block_size, self.library.dtype)
+        max_tokens = max(config.max_num_batched_tokens, config.max_num_seqs)
+        compiled = compile_decoder(self.decoder, cache, self.library, max_tokens, num_ranks)
+        return FusedRunner(compiled, self.library, cache, self.decoder.vocab_size, _all_reduce)
 
 
-def fused_runner(
-    model: PreTrainedModel, size: CacheSize, config: EngineConfig, max_model_len: int, world: World
-) -> FusedRunner | None:
-    """The native program for this shard; None, on every rank alike, where the plain modules have to run.
+def fusable_shard(
+    model: PreTrainedModel, config: EngineConfig, max_model_len: int, world: World
+) -> FusableShard | None:
+    """This shard for the native program; None, on every rank alike, where the plain modules have to run.
 
-    It holds copies of the weights in its own order. All ranks must call it.
+    All ranks must call it.
     """
     if config.cpu_kernels == "torch" or world.device.type != "cpu":
         return None
     reason, found = "", None
     try:
-        found = _prepared(model, config, max_model_len, world)
+        found = _examined(model, config, max_model_len, world)
     except (NotFusable, NoNativeLibrary) as error:
         reason = str(error)
-    if not all(world.gathered(int(found is not None))):
-        if world.rank == 0:
-            _log.warning("steps run through the plain modules, which is slower: %s", reason or "another rank cannot")
-        return None
-    assert found is not None
-    decoder, library = found
-    max_tokens = max(config.max_num_batched_tokens, config.max_num_seqs)
-    cache = PackedKVCache(size.shapes, size.num_blocks, config.block_size, library.dtype)
-    compiled = compile_decoder(decoder, cache, library, max_tokens, world.size)
-    return FusedRunner(compiled, library, cache, decoder.vocab_size, _all_reduce)
+    if all(world.gathered(int(found is not None))):
+        return found
+    if world.rank == 0:
+        _log.warning("steps run through the plain modules, which is slower: %s", reason or "another rank cannot")
+    return None
 
 
-def bytes_to_copy(model: PreTrainedModel, config: EngineConfig) -> int:
-    """What the native program's own copy of this rank's weights takes, before the model's can be let go."""
-    return 0 if config.cpu_kernels == "torch" else sum(parameter.nbytes for parameter in model.parameters())
+def bytes_to_copy(model: PreTrainedModel) -> int:
+    """What the native program's own copy of this rank's weights takes; those of the model may lie in its file's pages,
+    which the system counts as free."""
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _prepared(
-    model: PreTrainedModel, config: EngineConfig, max_model_len: int, world: World
-) -> tuple[Decoder, NativeLibrary]:
+def _examined(model: PreTrainedModel, config: EngineConfig, max_model_len: int, world: World) -> FusableShard:
     if config.block_size % _RUN_TOKENS:
         raise NotFusable(f"block_size {config.block_size}; expected a multiple of {_RUN_TOKENS}")
     library = load_library(getattr(torch, config.dtype), threads_per_rank(config))
@@ -73,7 +84,7 @@ def _prepared(
     for layer in decoder.layers:
         _check_heads(layer.attention)
         _check_norms(layer.attention)
-    return decoder, library
+    return FusableShard(decoder, library)
 
 
 def _check_heads(attention: Attention) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import mmap
-
-import numpy as np
 import torch
 
+from engine.fused.pages import fresh_pages, tensor_over
 from engine.kv_cache import LayerShape
 
 
@@ -20,7 +17,7 @@ class PackedKVCache:
     def __init__(self, shapes: list[LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self.layers = [_fresh_pages((num_blocks, shape.elements_per_token * block_size), dtype) for shape in shapes]
+        self.layers = [_blocks(num_blocks, shape.elements_per_token * block_size, dtype) for shape in shapes]
 
     @property
     def num_bytes(self) -> int:
@@ -31,6 +28,6 @@ class PackedKVCache:
         return self.layers
 
 
-def _fresh_pages(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return torch.from_numpy(np.frombuffer(pages, np.uint8)).view(dtype).view(shape)
+def _blocks(num_blocks: int, num_elements: int, dtype: torch.dtype) -> torch.Tensor:
+    pages = fresh_pages(num_blocks * num_elements * dtype.itemsize)
+    return tensor_over(pages, (num_blocks, num_elements), dtype)

@@ -24,7 +24,7 @@ class NativeLibrary:
         self.dtype = dtype
         self._num_threads = num_threads
         self._pack = getattr(library, f"fastserve_pack_{name}")
-        self._pack.argtypes, self._pack.restype = [pointer, number, number, number, pointer, number], None
+        self._pack.argtypes, self._pack.restype = [pointer, *3 * [number], pointer, *3 * [number]], None
         self._run = getattr(library, f"fastserve_run_{name}")
         self._run.argtypes, self._run.restype = [pointer, number, pointer, number], None
         self._best, self._draw = library.fastserve_best, library.fastserve_draw
@@ -35,10 +35,12 @@ class NativeLibrary:
         self._draw.argtypes = [pointer, ctypes.c_long, number, number, pointer, pointer, pointer, number]
         self._draw.restype = None
 
-    def pack(self, weight: torch.Tensor, padded_inputs: int, packed: torch.Tensor) -> None:
-        """Writes [outputs, inputs] into `packed`, padded with zeros; see `native/linear.h`."""
+    def pack(self, weight: torch.Tensor, packed: torch.Tensor, first_output: int = 0, panel_step: int = 1) -> None:
+        """Writes [outputs, inputs] among the zeros of `packed`, [padded outputs, padded inputs], from `first_output` on
+        in every `panel_step`-th panel; see `native/linear.h`."""
         weight = weight.to(self.dtype).contiguous()
-        self._pack(weight.data_ptr(), *weight.shape, padded_inputs, packed.data_ptr(), self._num_threads)
+        ends = (packed.shape[1], packed.data_ptr(), first_output, panel_step)
+        self._pack(weight.data_ptr(), *weight.shape, *ends, self._num_threads)
 
     def best(self, logits: torch.Tensor) -> list[tuple[float, int]]:
         """See `TokenSearch`."""

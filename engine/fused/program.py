@@ -14,9 +14,9 @@ from engine.fused.blueprint import MLP, Attention, Decoder, Layer, Norm, Project
 from engine.fused.cache import PackedKVCache
 from engine.fused.instructions import LAYER_NORM, WANTED_ROWS, Epilogue, Kind, Op
 from engine.fused.library import NativeLibrary
+from engine.fused.packing import PANEL, Matrix, Packer, alone, gated, joined, padded, release
 from engine.kv_cache import zeros
 
-PANEL = 32
 _CPU = torch.device("cpu")
 
 
@@ -44,13 +44,11 @@ class CompiledDecoder:
 def compile_decoder(
     decoder: Decoder, cache: PackedKVCache, library: NativeLibrary, max_tokens: int, num_ranks: int
 ) -> CompiledDecoder:
-    """Packs the weights and lays the operations out. max_tokens: of one step."""
-    return _Compiler(decoder, cache, library, max_tokens, num_ranks > 1).compile()
+    """Packs the weights and lays the operations out. max_tokens: of one step.
 
-
-def padded(width: int) -> int:
-    """Whole panels, and at least one: AutoTP may leave a rank nothing of a small layer."""
-    return max(1, -(-width // PANEL)) * PANEL
+    The decoder's projections give their memory up, layer by layer, and must not be used again.
+    """
+    return _Compiler(decoder, cache, library, Packer(library), max_tokens, num_ranks > 1).compile()
 
 
 @dataclass(slots=True)
@@ -58,6 +56,7 @@ class _Compiler:
     decoder: Decoder
     cache: PackedKVCache
     library: NativeLibrary
+    packer: Packer
     max_tokens: int
     is_split: bool
     stages: list[Stage] = field(default_factory=list)
@@ -75,8 +74,11 @@ class _Compiler:
         self._embed(residual)
         for layer, layer_cache in zip(decoder.layers, self.cache.layers, strict=True):
             self._layer(layer, layer_cache, room)
+            release(layer.projections)
         self._norm(decoder.final_norm, residual, normed, flags=WANTED_ROWS)
         self._head(normed, logits)
+        if decoder.head.weight.data_ptr() != decoder.embedding.data_ptr():  # else tied: the table is read as it is
+            release([decoder.head])
         return CompiledDecoder(self.stages, logits, self.held)
 
     def _layer(self, layer: Layer, layer_cache: torch.Tensor, room: _Room) -> None:
@@ -93,9 +95,9 @@ class _Compiler:
     def _contribute(self, projection: Projection, source: torch.Tensor, norm: Norm | None, room: _Room) -> None:
         """Adds the projection of `source`, of all ranks and normed where the model does that, to the residual."""
         if not self.is_split and norm is None:
-            self._linear(projection, source, room.residual, Epilogue.ACCUMULATE)
+            self._linear(alone(projection), source, room.residual, Epilogue.ACCUMULATE)
             return
-        self._linear(projection, source, room.partial, Epilogue.STORE)
+        self._linear(alone(projection), source, room.partial, Epilogue.STORE)
         self._sum_over_ranks(room.partial)
         self._add(norm, room)
 
@@ -103,8 +105,8 @@ class _Compiler:
         """The attention's and the MLP's part at once: one sum over the ranks instead of two."""
         target = room.partial if self.is_split else room.residual
         first = Epilogue.STORE if self.is_split else Epilogue.ACCUMULATE
-        self._linear(layer.attention.output, attended, target, first)
-        self._linear(layer.mlp.down, activated, target, Epilogue.ACCUMULATE)
+        self._linear(alone(layer.attention.output), attended, target, first)
+        self._linear(alone(layer.mlp.down), activated, target, Epilogue.ACCUMULATE)
         if self.is_split:
             self._sum_over_ranks(room.partial)
             self._add(None, room)
@@ -123,7 +125,7 @@ class _Compiler:
         softcap = decoder.logits_softcap or 0.0
         source = normed[:, decoder.head_offset :]
         own_cap = 0.0 if is_split else softcap  # not linear: of a split head it has to wait for the sum
-        self._linear(decoder.head, source, logits, Epilogue.STORE, flags=WANTED_ROWS, softcap=own_cap)
+        self._linear(alone(decoder.head), source, logits, Epilogue.STORE, flags=WANTED_ROWS, softcap=own_cap)
         self._end_stage(logits if is_split else None, of_wanted_rows=True)
         if is_split and softcap:
             width = logits.shape[1]
@@ -168,7 +170,7 @@ class _Compiler:
         queries = self._shared_buffer("queries", num_heads * dim, self.library.dtype)
         attended = self._shared_buffer("attended", padded(num_heads * dim), self.library.dtype)
         heads = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_dim": dim, "cache": cache.data_ptr()}
-        self._linear(_joined(attention), normed, projected, Epilogue.STORE)
+        self._linear(joined(attention), normed, projected, Epilogue.STORE)
         self._rotate_write(attention, projected, queries, heads)
         self.ops.append(
             Op(
@@ -206,23 +208,21 @@ class _Compiler:
         """[most tokens, intermediate size], of this rank's part."""
         width = padded(mlp.up.weight.shape[0])
         activated = self._shared_buffer("activated", width, self.library.dtype)
-        projection, epilogue = (mlp.up, Epilogue.ACTIVATE) if mlp.gate is None else (_gated(mlp), Epilogue.GATE)
-        self._linear(projection, normed, activated, epilogue, activation=mlp.activation)
+        matrix, epilogue = (alone(mlp.up), Epilogue.ACTIVATE) if mlp.gate is None else (gated(mlp), Epilogue.GATE)
+        self._linear(matrix, normed, activated, epilogue, activation=mlp.activation)
         return activated
 
     def _linear(
-        self, projection: Projection, source: torch.Tensor, target: torch.Tensor, epilogue: Epilogue, **fields: float
+        self, matrix: Matrix, source: torch.Tensor, target: torch.Tensor, epilogue: Epilogue, **fields: float
     ) -> None:
-        outputs, inputs = projection.weight.shape
-        n, k = padded(outputs), padded(inputs)
-        weight = self._packed(projection.weight, n, k)
-        bias = None if projection.bias is None else torch.nn.functional.pad(projection.bias.float(), (0, n - outputs))
+        packed = self.packer.pack(matrix)
+        n, k = self._hold(packed.weight).shape
         self.ops.append(
             Op(
                 kind=Kind.LINEAR,
                 epilogue=epilogue,
-                weight=weight.data_ptr(),
-                bias=self._floats(bias),
+                weight=packed.weight.data_ptr(),
+                bias=self._floats(packed.bias),
                 n=n,
                 k=k,
                 **fields,
@@ -230,11 +230,6 @@ class _Compiler:
                 **_target(target),
             )
         )
-
-    def _packed(self, weight: torch.Tensor, n: int, k: int) -> torch.Tensor:
-        packed = self._hold(zeros((n, k), self.library.dtype, _CPU))
-        self.library.pack(weight, k, packed)
-        return packed
 
     def _floats(self, values: torch.Tensor | None) -> int | None:
         return None if values is None else self._hold(values.float().contiguous()).data_ptr()
@@ -261,31 +256,6 @@ class _Room:
     residual: torch.Tensor
     partial: torch.Tensor
     normed: torch.Tensor
-
-
-def _joined(attention: Attention) -> Projection:
-    """Queries, keys and values as one projection."""
-    parts = (attention.query, attention.key, attention.value)
-    weight = torch.cat([part.weight for part in parts])
-    if all(part.bias is None for part in parts):
-        return Projection(weight)
-    biases = [part.weight.new_zeros(part.weight.shape[0]) if part.bias is None else part.bias for part in parts]
-    return Projection(weight, torch.cat(biases))
-
-
-def _gated(mlp: MLP) -> Projection:
-    """Gate and up as one projection: a panel of the gate, then the same outputs of up."""
-    assert mlp.gate is not None
-    weight = _alternating(mlp.gate.weight, mlp.up.weight)
-    biases = [projection.bias for projection in (mlp.gate, mlp.up) if projection.bias is not None]
-    assert len(biases) in (0, 2), "a gate and its other half have biases both or neither"
-    return Projection(weight, _alternating(*biases) if biases else None)
-
-
-def _alternating(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    missing = padded(len(first)) - len(first)
-    panels = [torch.cat([part, part.new_zeros(missing, *part.shape[1:])]).split(PANEL) for part in (first, second)]
-    return torch.cat([panel for pair in zip(*panels, strict=True) for panel in pair])
 
 
 def _source(tensor: torch.Tensor) -> dict[str, int]:

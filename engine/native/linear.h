@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "program.h"
 #include "team.h"
@@ -17,19 +18,28 @@ constexpr int kPanel = 2 * kLanes;
 constexpr int kMaxPanels = 4;
 constexpr int kMaxRows = 12;  // 12 x 2 sums, 2 of W and broadcasts from memory: the 32 registers
 
+// Writes a weight of [n, k] among the zeros of a matrix whose panels have `padded_k` inputs: its outputs lie from `first`
+// on, in every `panel_step`-th panel.
 template <class T>
-void pack(const typename T::Element* weight, int n, int k, int padded_k, typename T::Element* packed, Team& team) {
-    constexpr int per_word = T::kPerWord;
-    const int num_panels = (n + kPanel - 1) / kPanel, num_words = padded_k / per_word;
-    team.share(num_panels, 1, [&](long first, long end) {
-        auto* out = packed + size_t(first) * padded_k * kPanel;
-        for (int panel = int(first); panel < end; ++panel)
-            for (int word = 0; word < num_words; ++word)
-                for (int lane = 0; lane < kPanel; ++lane)
-                    for (int part = 0; part < per_word; ++part) {
-                        const int row = panel * kPanel + lane, column = word * per_word + part;
-                        *out++ = row < n && column < k ? weight[size_t(row) * k + column] : typename T::Element(0);
-                    }
+void pack(const typename T::Element* weight, int n, int k, int padded_k, typename T::Element* packed, int first,
+          int panel_step, Team& team) {
+    constexpr int per_word = T::kPerWord, line = kPanel * per_word;
+    team.share((n + kPanel - 1) / kPanel, 1, [&](long stretch, long end) {
+        for (; stretch < end; ++stretch) {
+            const int num_rows = std::min(kPanel, n - int(stretch) * kPanel);
+            const auto* rows = weight + size_t(stretch) * kPanel * k;
+            typename T::Element* places[kPanel];
+            for (int row = 0; row < num_rows; ++row) {
+                const size_t output = first + stretch * kPanel * panel_step + row;
+                places[row] = packed + output / kPanel * padded_k * kPanel + output % kPanel * per_word;
+            }
+            for (int word = 0; word < k / per_word; ++word)
+                for (int row = 0; row < num_rows; ++row)
+                    std::memcpy(places[row] + word * line, rows + size_t(row) * k + word * per_word, sizeof(uint32_t));
+            for (int rest = k / per_word * per_word; rest < k; ++rest)
+                for (int row = 0; row < num_rows; ++row)
+                    places[row][rest / per_word * line + rest % per_word] = rows[size_t(row) * k + rest];
+        }
     });
 }
 

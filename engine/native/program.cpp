@@ -50,11 +50,12 @@ void for_rows(int num_rows, int num_threads, const Body& body) {
 }
 
 template <class T>
-void pack_weight(const void* weight, int n, int k, int padded_k, void* packed, int num_threads) {
+void pack_weight(const void* weight, int n, int k, int padded_k, void* packed, int first,
+                 int panel_step, int num_threads) {
     using Element = typename T::Element;
     Team& team = team_of(num_threads);
     const std::lock_guard<std::mutex> held(team.in_use());
-    pack<T>(static_cast<const Element*>(weight), n, k, padded_k, static_cast<Element*>(packed), team);
+    pack<T>(static_cast<const Element*>(weight), n, k, padded_k, static_cast<Element*>(packed), first, panel_step, team);
 }
 
 }  // namespace
@@ -80,16 +81,18 @@ void fastserve_draw(const float* logits, long stride, int width, int num_rows, c
     });
 }
 
-void fastserve_pack_float32(const void* weight, int n, int k, int padded_k, void* packed, int num_threads) {
-    pack_weight<Float32>(weight, n, k, padded_k, packed, num_threads);
+void fastserve_pack_float32(const void* weight, int n, int k, int padded_k, void* packed, int first, int panel_step,
+                            int num_threads) {
+    pack_weight<Float32>(weight, n, k, padded_k, packed, first, panel_step, num_threads);
 }
 void fastserve_run_float32(const Op* ops, int num_ops, const Step* step, int num_threads) {
     run<Float32>(ops, num_ops, *step, num_threads);
 }
 
 #ifdef __AVX512BF16__
-void fastserve_pack_bfloat16(const void* weight, int n, int k, int padded_k, void* packed, int num_threads) {
-    pack_weight<BFloat16>(weight, n, k, padded_k, packed, num_threads);
+void fastserve_pack_bfloat16(const void* weight, int n, int k, int padded_k, void* packed, int first, int panel_step,
+                             int num_threads) {
+    pack_weight<BFloat16>(weight, n, k, padded_k, packed, first, panel_step, num_threads);
 }
 void fastserve_run_bfloat16(const Op* ops, int num_ops, const Step* step, int num_threads) {
     run<BFloat16>(ops, num_ops, *step, num_threads);

@@ -17,10 +17,10 @@ from benchmarks.gpu_card import CardSpeed
 from benchmarks.gpu_check import CheckResult
 from benchmarks.gpu_engine import DecodeTime, EngineRun, EngineTimes, time_decode
 from benchmarks.gpu_peer import decode_time
-from benchmarks.gpu_process import PartFailed, in_process
 from benchmarks.gpu_report import GpuReport
 from benchmarks.gpu_shapes import SHAPES, write_checkpoint
 from benchmarks.machine import this_machine
+from benchmarks.own_process import PartFailed, in_process
 from engine.backends.fake import FakeEngine
 from engine.config import EngineConfig
 from engine.loop import EngineLoop

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from engine.attention import ATTENTION_NAME, register_paged_attention
 from engine.checkpoint import load_model
 from engine.config import EngineConfig
-from engine.fused.build import CacheSize, fused_runner
+from engine.fused.build import fusable_shard
 from engine.fused.runner import FusedRunner
 from engine.kv_cache import KVCache
 from engine.process_group import World
@@ -111,12 +111,11 @@ def make_fused_runner(
     """The whole model on one rank as the native program, without DeepSpeed."""
     register_paged_attention()
     model = load_model(folder, dtype, ATTENTION_NAME)
-    size = CacheSize(probe_shapes(model, CPU), num_blocks)
     name = str(dtype).removeprefix("torch.")
     config = EngineConfig("m", "", dtype=name, block_size=block_size, num_threads=num_threads)  # type: ignore[arg-type]
-    runner = fused_runner(model, size, config, 512, ALONE)
-    assert runner is not None
-    return runner
+    fusable = fusable_shard(model, config, 512, ALONE)
+    assert fusable is not None
+    return fusable.runner(config, num_blocks, num_ranks=1)
 
 
 def load_reference(folder: Path) -> PreTrainedModel:

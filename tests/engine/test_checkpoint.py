@@ -15,6 +15,7 @@ from engine.checkpoint import (
     ModelNotFound,
     ModelNotInstalled,
     UnsafeCheckpoint,
+    is_stored_as,
     models_folder,
     resolve,
     weight_bytes,
@@ -166,3 +167,11 @@ def test_weight_bytes_counts_all_shards_in_the_dtype_to_be_loaded(tmp_path: Path
     save_file({"c": torch.zeros(10)}, tmp_path / "model-2.safetensors")
     assert weight_bytes(tmp_path, torch.bfloat16) == 40
     assert weight_bytes(tmp_path, torch.float32) == 80
+
+
+def test_one_tensor_of_another_type_means_that_the_checkpoint_is_converted(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "model-1.safetensors")
+    assert is_stored_as(tmp_path, torch.bfloat16)
+    assert not is_stored_as(tmp_path, torch.float32)
+    save_file({"b": torch.zeros(2)}, tmp_path / "model-2.safetensors")
+    assert not is_stored_as(tmp_path, torch.bfloat16)

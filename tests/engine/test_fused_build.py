@@ -15,11 +15,11 @@ from engine.attention import ATTENTION_NAME, register_paged_attention
 from engine.checkpoint import load_model
 from engine.config import EngineConfig
 from engine.fused import build, compiled
-from engine.fused.build import CacheSize, fused_runner
+from engine.fused.build import fusable_shard
 from engine.fused.compiled import NoNativeLibrary, check_processor
 from engine.fused.families import NotFusable, read_decoder
 from engine.process_group import World
-from engine.runner import ModelRunner, build_runner, probe_shapes
+from engine.runner import ModelRunner, build_runner
 from tests.engine.native import needs_native
 from tests.engine.playing import ALONE, CPU
 from tests.engine.tiny_models import make_tiny_model
@@ -34,7 +34,7 @@ def load(folder: Path) -> Any:
 
 
 def fuse(model: Any, config: EngineConfig = CONFIG, world: World = ALONE) -> object:
-    return fused_runner(model, CacheSize(probe_shapes(model, CPU), 4), config, 64, world)
+    return fusable_shard(model, config, 64, world)
 
 
 @needs_native

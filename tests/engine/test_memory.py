@@ -88,9 +88,15 @@ def test_an_explicit_size_that_does_not_fit_is_an_error_not_a_smaller_cache() ->
 
 
 def test_weights_that_do_not_fit_while_they_load_are_refused_with_the_arithmetic() -> None:
-    check_weights(500, num_ranks=2, num_free_bytes=1_000)
-    with pytest.raises(InsufficientMemory, match=r"501 bytes x 2 ranks .* = 1,002 bytes .* 1,000 free"):
-        check_weights(501, num_ranks=2, num_free_bytes=1_000)
+    check_weights(500, num_ranks=2, num_free_bytes=1_000, mapped=False)
+    with pytest.raises(InsufficientMemory, match=r"501 bytes x 2 .* = 1,002 bytes .* 1,000 free"):
+        check_weights(501, num_ranks=2, num_free_bytes=1_000, mapped=False)
+
+
+def test_ranks_that_read_the_same_pages_of_a_file_need_its_weights_once() -> None:
+    check_weights(1_000, num_ranks=4, num_free_bytes=1_000, mapped=True)
+    with pytest.raises(InsufficientMemory, match=r"1,001 bytes x 1 \(the ranks' parts of it\) .* 1,000 free"):
+        check_weights(1_001, num_ranks=4, num_free_bytes=1_000, mapped=True)
 
 
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
