@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import yaml
 
+from benchmarks.guarded import Guarded
 from fastserve.errors import ServerFailed
 from fastserve.ports import LOOPBACK, free_port
 
 _POLL_S = 0.1
-_STOP_WITHIN_S = 40.0
+_STOP_WITHIN_S = 40.0  # the launcher takes at most 30 to end everything
 _LOG_LINES = 20
 
 
@@ -72,24 +73,19 @@ def running_service(
     Raises:
         ServerFailed: see `shipped_service`.
     """
-    started_s = time.perf_counter()
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment,
+        service = Guarded(
+            command, stdout=output, stderr=subprocess.STDOUT, grace_s=_STOP_WITHIN_S, environment=environment
         )
+    started_s = time.perf_counter()
     try:
-        _wait_until_ready(process, base_url + ready_path, log, started_s + ready_within_s)
+        _wait_until_ready(service.process, base_url + ready_path, log, started_s + ready_within_s)
         yield RunningService(base_url, started_s)
     finally:
-        _end(process)
+        service.end()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], ready_url: str, log: Path, deadline_s: float) -> None:
+def _wait_until_ready(process: subprocess.Popen[str], ready_url: str, log: Path, deadline_s: float) -> None:
     with httpx.Client(timeout=2) as http:
         while not _is_ready(http, ready_url):
             if process.poll() is not None:
@@ -106,16 +102,6 @@ def _is_ready(http: httpx.Client, ready_url: str) -> bool:
         return http.get(ready_url).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Asks the launcher to end everything, which takes it at most 30 seconds."""
-    with process:
-        process.terminate()
-        try:
-            process.wait(_STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def _end_of(log: Path) -> str:

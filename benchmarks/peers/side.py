@@ -1,10 +1,9 @@
-"""Owns the parent's end of a side: its process, its turn, its end. Knows nothing of what it runs."""
+"""Owns the parent's end of a side: what it is asked, its turn, its end. Knows nothing of what it runs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.guarded import Guarded
 from fastserve.errors import ServerFailed
 
 LOAD_WITHIN_S = 600.0
@@ -37,14 +37,14 @@ class Batch:
 class Side:
     """One of the two that are compared. Between its turns its processes are stopped: waiting may cost cores."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, name: str, guarded: Guarded, log: Path) -> None:
         self.name = name
-        self._process = process
+        self._guarded = guarded
         self._log = log
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         self.versions: dict[str, str] = self._answer(LOAD_WITHIN_S)["versions"]
-        self._signal(signal.SIGSTOP)
+        guarded.send_signal(signal.SIGSTOP)
 
     def generate(self, prompts: list[list[int]], num_tokens: int) -> Batch:
         """One batch, in this side's turn.
@@ -52,14 +52,15 @@ class Side:
         Raises:
             ServerFailed: it ended, or took too long.
         """
-        assert self._process.stdin is not None
-        self._signal(signal.SIGCONT)
+        asked = self._guarded.process.stdin
+        assert asked is not None
+        self._guarded.send_signal(signal.SIGCONT)
         try:
-            self._process.stdin.write(json.dumps({"prompts": prompts, "num_tokens": num_tokens}) + "\n")
-            self._process.stdin.flush()
+            asked.write(json.dumps({"prompts": prompts, "num_tokens": num_tokens}) + "\n")
+            asked.flush()
             answer = self._answer(ANSWER_WITHIN_S)
         finally:
-            self._signal(signal.SIGSTOP)
+            self._guarded.send_signal(signal.SIGSTOP)
         return Batch(answer["token_ids"], answer["took_s"])
 
     def _answer(self, within_s: float) -> dict[str, Any]:
@@ -73,14 +74,12 @@ class Side:
         return answer
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
+        answers = self._guarded.process.stdout
+        assert answers is not None
+        with answers:
+            for line in answers:
+                self._lines.put(line)
         self._lines.put("")
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
 
     def _end_of_log(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
@@ -88,35 +87,14 @@ class Side:
 
 @contextlib.contextmanager
 def running_side(name: str, command: Sequence[str], log: Path) -> Iterator[Side]:
-    """The side that `command` runs, loaded and waiting for its turn; its whole process group ends with the block.
+    """The side that `command` runs, loaded and waiting for its turn; nothing of it outlives the block, or this process.
 
     Raises:
         ServerFailed: it ended while it loaded, or did not load in time.
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-            start_new_session=True,
-        )
+        guarded = Guarded(command, stdout=subprocess.PIPE, stderr=output, grace_s=_END_WITHIN_S)
     try:
-        yield Side(name, process, log)
+        yield Side(name, guarded, log)
     finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    for number in (signal.SIGCONT, signal.SIGTERM):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-    try:
-        process.wait(_END_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(_END_WITHIN_S)
+        guarded.end()

@@ -1,0 +1,38 @@
+"""A process that runs a guarded command and never ends it: `python -m tests.benchmarks.guarded_driver [stopped]`.
+
+The command starts two processes of its own, one of them in a session of its own and deaf to SIGTERM. All write to the
+driver's standard output, so that it is at its end when the last of them has gone.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from benchmarks.guarded import Guarded
+
+FAMILY = """
+import os, signal
+for own_session in (False, True):
+    if os.fork() == 0:
+        if own_session:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("here", flush=True)
+        signal.pause()
+print("here", flush=True)
+signal.pause()
+"""
+NUM_MEMBERS = 3
+
+
+def main() -> None:
+    guarded = Guarded([sys.executable, "-c", FAMILY], stdout=None, stderr=None, grace_s=10.0)
+    if "stopped" in sys.argv:
+        guarded.send_signal(signal.SIGSTOP)
+    print("started", flush=True)  # noqa: T201 - the test waits for it
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()
