@@ -104,7 +104,7 @@ class Player:
         """Hands a request in; returns its lease id."""
         self._num_added += 1
         sampling = SamplingParams(max_tokens=max_tokens, seed=0, temperature=0.0, ignore_eos=True)
-        stamp = Stamp(priority, float(self._num_added))
+        stamp = Stamp(priority, time.perf_counter())
         request = EngineRequest(str(self._num_added), prompt, sampling, stamp, ScorePolicy())
         self._loop.apply(CommandMessage([request]))
         return request.lease_id

@@ -201,8 +201,7 @@ class EngineLoop:
             self._costs.observe_copies(len(plan.copies), copied_s - began_s)
             began_s = copied_s
         results = self._engine.execute(chunks)
-        num_prefill_tokens = sum(part.num_tokens for part in plan.prefill)
-        self._costs.observe_step(num_prefill_tokens, len(plan.decode), self._clock() - began_s)
+        self._costs.observe_step(plan.prefill, len(plan.decode), self._clock() - began_s)
         return {result.seq_id: result for result in results}
 
     def _chunk(self, part: Slice) -> Chunk:

@@ -12,7 +12,8 @@ from scheduling.swap_area import BlockCopies
 Preemption = Literal["auto", "swap", "recompute", "off"]
 
 
-MIN_PREFILL_TOKENS = 16
+#: What a prompt gets in a step however long it makes it.
+MIN_PREFILL_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,24 +53,25 @@ class TokenShare:
 
     def _fill(self, plan: Plan, prompts: list[Sequence], num_free: int, budget: int, costs: EngineCosts) -> None:
         """num_free: so many of the prompts, the first ones, need not spare the decodes."""
-        num_logits, patience = self._limits.max_num_prompt_logits, self._patience(len(plan.decode), costs)
+        num_logits, patience_s = self._limits.max_num_prompt_logits, self._patience_s(len(plan.decode), costs)
+        least = MIN_PREFILL_TOKENS  # for the first of those that must spare the decodes
         for place, sequence in enumerate(prompts):
             num_tokens = min(sequence.num_pending, budget)
             if sequence.wants_prompt_logits:
                 num_tokens = min(num_tokens, num_logits)
-            if place >= num_free:
-                num_tokens = min(num_tokens, patience)
-                patience -= num_tokens
+            if place >= num_free and patience_s is not None:
+                borne = costs.prefill_within(patience_s, sequence.num_computed)
+                num_tokens, least = min(num_tokens, max(borne, least)), 0
+                patience_s -= costs.prefill_s(num_tokens, sequence.num_computed)
             if num_tokens:
                 is_all = num_tokens == sequence.num_pending
                 plan.prefill.append(Slice(sequence, sequence.num_computed, num_tokens, is_all))
                 budget -= num_tokens
                 num_logits -= num_tokens * sequence.wants_prompt_logits
 
-    def _patience(self, num_decodes: int, costs: EngineCosts) -> int:
-        """Tokens of prefill that the step's decodes bear beside them."""
-        stretch, most = self._limits.max_decode_stretch, self._limits.max_num_batched_tokens
-        if stretch is None or not num_decodes:
-            return most
-        borne = costs.prefill_within(num_decodes, stretch)
-        return most if borne is None else max(borne, MIN_PREFILL_TOKENS)
+    def _patience_s(self, num_decodes: int, costs: EngineCosts) -> float | None:
+        """Seconds of prefill that the step's decodes bear beside them; None: any."""
+        stretch = self._limits.max_decode_stretch
+        if stretch is None or not num_decodes or costs.decode_step_s is None:
+            return None
+        return (stretch - 1) * costs.decodes_s(num_decodes)

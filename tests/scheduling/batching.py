@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduling.batch_plan import Preemption
 from scheduling.batcher import Batcher, BatchLimits, Plan, Slice
+from scheduling.cost_model import EngineCosts
 from scheduling.kv_blocks import BlockPool
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence
@@ -46,9 +47,9 @@ def make_batcher(
     return batcher
 
 
-def run_step(batcher: Batcher) -> Plan:
+def run_step(batcher: Batcher, costs: EngineCosts | None = None) -> Plan:
     """Plan a step and pretend to compute it; a sequence ends when it has all its tokens."""
-    plan = batcher.plan()
+    plan = batcher.plan(costs)
     for part in plan.slices:
         batcher.record(part, 7 if part.completes else None)
         if len(part.sequence.token_ids) >= part.sequence.max_num_tokens:

@@ -104,8 +104,20 @@ def test_a_prompt_alone_has_the_whole_budget() -> None:
 def test_more_decodes_than_were_measured_bear_at_least_as_many_tokens_as_they_are() -> None:
     costs = EngineCosts(prefill_token_s=0.001, decode_step_s=0.002)
 
-    assert costs.prefill_within(100, 2.0) == 100
-    assert costs.prefill_within(1, 2.0) == 2
+    assert costs.decodes_s(100) == pytest.approx(0.1)
+    assert costs.decodes_s(1) == pytest.approx(0.002)
+
+
+def test_a_prompt_deep_in_its_context_is_cut_shorter() -> None:
+    costs = EngineCosts(prefill_token_s=0.001, decode_step_s=0.06, context_token_s=0.00001)
+    batcher = decoding("a", stretch=2.0)
+    batcher.add(make_sequence("long", num_tokens=LONG, max_num_tokens=LONG + 1, arrival_s=1))
+
+    lengths = [part.num_tokens for _ in range(4) for part in run_step(batcher, costs).prefill]
+
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == costs.prefill_within(0.06) < 60
+    assert lengths[-1] < lengths[0] - 10
 
 
 def test_a_stretch_below_one_is_refused() -> None:

@@ -33,9 +33,26 @@ def test_a_recompute_costs_its_tokens_and_a_swap_its_bytes_both_ways() -> None:
     [
         ({"prefill_token_s": 0.0}, "prefill_token_s: expected a finite number above 0, got 0.0"),
         ({"copy_bytes_per_s": math.inf}, "copy_bytes_per_s: expected a finite number above 0, got inf"),
-        ({"block_bytes": -1}, "block_bytes: expected at least 0, got -1"),
+        ({"block_bytes": -1}, "block_bytes: expected a finite number of at least 0, got -1"),
     ],
 )
 def test_a_figure_that_preemption_cannot_cost_is_refused_by_name(figures: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EngineCosts(**figures)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", [0, 100, 5000])
+@pytest.mark.parametrize("context_token_s", [0.0, 1e-6, 1e-3])
+def test_the_most_tokens_within_a_time_take_no_longer_and_one_more_would(start: int, context_token_s: float) -> None:
+    costs = EngineCosts(prefill_token_s=1e-3, context_token_s=context_token_s)
+    for seconds in (0.0005, 0.01, 1.0):
+        most = costs.prefill_within(seconds, start)
+        assert costs.prefill_s(most, start) <= seconds * (1 + 1e-6)
+        assert costs.prefill_s(most + 1, start) > seconds
+    assert costs.prefill_within(-0.1, start) == 0
+
+
+def test_decodes_take_a_fixed_part_and_one_for_each() -> None:
+    costs = EngineCosts(prefill_token_s=1e-9, decode_step_s=0.01, decode_seq_s=0.002)
+    assert costs.decodes_s(5) == pytest.approx(0.02)
+    assert costs.decodes_s(0) == 0
