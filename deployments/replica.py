@@ -88,7 +88,7 @@ class ModelReplica:
             raise ValueError(
                 "generate: expected a call with a feed and a grant; the priority router attaches the grant"
             )
-        self._line.tell(Claim(grant.lease_id, self._replica_id))
+        self._line.mention(Claim(grant.lease_id, self._replica_id))
         try:
             feed = await self._feeds.reach(address)
             started = Started(grant.queue_s, grant.policy.key(grant.stamp), self._replica_id, grant.stamp)

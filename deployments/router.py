@@ -70,7 +70,7 @@ class PriorityRouter(RequestRouter):
         """Serve's hook: the replica took the call. Its end is said here too, for a replica that dies cannot say it."""
         call: GenerateCall = pending_request.args[0]
         line = self._line()
-        result.add_done_callback(lambda _: line.tell(Release(call.ticket.lease_id)))
+        result.add_done_callback(lambda _: line.mention(Release(call.ticket.lease_id)))
 
     def _line(self) -> QueueClient:
         return queue_line(self._deployment_id.app_name, self._deployment_id.name)

@@ -35,6 +35,7 @@ from scheduling.request import Grant, Ticket
 
 logger = logging.getLogger("ray.serve")
 
+MENTION_WITHIN_S = 0.3  # of a queue's patience with a grant of which it hears nothing, a second
 FIND_AGAIN_S = 0.2  # between two looks for a queue actor; doubles with every failure in a row
 MAX_FIND_AGAIN_S = 2.0
 _MAX_TAKEN_REMEMBERED = 65_536
@@ -54,6 +55,7 @@ class QueueClient:
     find: looks for the queue in charge; None while there is none.
     greeting: what a queue that has never heard of this owner must be told first (a replica's registration).
     sleep: waits between two looks.
+    mention_within_s: how long what `mention` is told may wait for company.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class QueueClient:
         find: Callable[[], Awaitable[QueueActorHandle | None]],
         greeting: Callable[[], list[QueueMessage]] = list,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        mention_within_s: float = MENTION_WITHIN_S,
     ) -> None:
         self.owner = owner
         self._find = find
         self._greeting = greeting
         self._sleep = sleep
+        self._mention_within_s = mention_within_s
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
@@ -108,6 +112,11 @@ class QueueClient:
         """Send without waiting, in order, from any thread. Dropped before `run` starts: nothing is there to undo."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._say, message)
+
+    def mention(self, message: QueueMessage) -> None:
+        """As `tell`, for what nobody waits for: it goes with what is told next, or by itself a little later."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._say_in_time, message)
 
     def give_up(self, why: Callable[[], Exception]) -> None:
         """No grant will come: who waits is taken back and told why, as is whoever asks before `hope_again`."""
@@ -152,10 +161,17 @@ class QueueClient:
         self._outbox.put(message)
         self._wake.set()
 
+    def _say_in_time(self, message: QueueMessage) -> None:
+        """A call of the queue costs both ends more than all that it may carry."""
+        if not self._outbox:  # else that has been thought of for what is in it
+            asyncio.get_running_loop().call_later(self._mention_within_s, self._wake.set)
+        self._outbox.put(message)
+
     async def _introduce(self) -> None:
         """Tell a queue that is new to us all that it must know. What waits unsent is part of that or is void."""
         self._lost.clear()
         self._num_seen = 0
+        self._wake.clear()
         news = self._outbox.take_lease_news()
         asks: list[QueueMessage] = [Enqueue(ticket) for ticket, granted in self._waiting.values() if not granted.done()]
         await self._submit([*self._greeting(), *asks, *news])
@@ -231,5 +247,5 @@ class QueueClient:
             self._say(Release(grant.lease_id))  # granted while it was being cancelled
             return
         self._taken.add(grant.lease_id)
-        self._say(Sent(grant.lease_id, grant.replica_id))
+        self._say_in_time(Sent(grant.lease_id, grant.replica_id))
         waiting[1].set_result(grant)

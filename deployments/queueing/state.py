@@ -48,7 +48,7 @@ class _Owner:
 
     heard_s: float
     mailbox: Mailbox
-    posted: asyncio.Event = field(default_factory=asyncio.Event)
+    has_news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class QueueState:
@@ -67,6 +67,7 @@ class QueueState:
         self._ticked_s = steady_clock()
         self._first_seq = 1  # above every number that a forgotten owner may have seen
         self._owners: dict[str, _Owner] = {}
+        self._told: set[str] = set()  # their parked polls have yet to be woken
         self._registered: dict[str, Register] = {}
         self._owner_of_replica: dict[str, str] = {}
         self._running: frozenset[str] | None = None  # Serve's list of running replicas; None until it has spoken
@@ -86,6 +87,7 @@ class QueueState:
             self._apply(owner, message, now_s)
         self._decide(now_s)
         self._tell_who_waits(owner, messages)
+        self._wake_polls(but=owner)  # its news is in what this returns
         return state.mailbox.delivery()
 
     async def poll(self, owner: str, num_seen: int) -> Delivery:
@@ -95,9 +97,9 @@ class QueueState:
         if self.identity.retired and not state.mailbox.answers:
             state.mailbox.post(Retired())
         if not state.mailbox.answers:
-            state.posted.clear()
+            state.has_news.clear()
             with contextlib.suppress(TimeoutError):  # an empty delivery is the answer then
-                await asyncio.wait_for(state.posted.wait(), POLL_S)
+                await asyncio.wait_for(state.has_news.wait(), POLL_S)
         return state.mailbox.delivery()
 
     def tick(self, now_s: float) -> None:
@@ -109,6 +111,7 @@ class QueueState:
         for name in [name for name, owner in self._owners.items() if steady_s - owner.heard_s > OWNER_SILENCE_S]:
             self._forget(name)
         self._decide(now_s)
+        self._wake_polls()
 
     def follow(self, running: frozenset[str], now_s: float) -> None:
         """Serve's list has changed: whoever left it is granted nothing more, whoever joined it may be."""
@@ -120,6 +123,7 @@ class QueueState:
         self._registered = {r: m for r, m in self._registered.items() if r in running or self._running is None}
         self._running = running
         self._decide(now_s)
+        self._wake_polls()
 
     def retire(self) -> None:
         """A newer queue has started: send everyone there, and hold and grant nothing any more."""
@@ -127,6 +131,7 @@ class QueueState:
         for owner in self._owners:
             self.dispatcher.drop_owner(owner)  # the newer queue counts it from now on
             self._post(owner, Retired())
+        self._wake_polls()
 
     def _apply(self, owner: str, message: QueueMessage, now_s: float) -> None:
         match message:
@@ -185,7 +190,12 @@ class QueueState:
     def _post(self, owner: str, answer: QueueAnswer) -> None:
         if (state := self._owners.get(owner)) is not None:
             state.mailbox.post(answer)
-            state.posted.set()
+            self._told.add(owner)
+
+    def _wake_polls(self, but: str | None = None) -> None:
+        told, self._told = self._told, set()
+        for owner in told - {but}:
+            self._owners[owner].has_news.set()
 
     def _introduced(self, owner: str) -> _Owner:
         """An owner that says everything anew; what it was told before and has not acknowledged, it is told again."""

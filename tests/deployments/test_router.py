@@ -42,6 +42,9 @@ class FakeLine:
     def tell(self, message: QueueMessage) -> None:
         self.told.append(message)
 
+    def mention(self, message: QueueMessage) -> None:
+        self.told.append(message)
+
 
 class RouterOnFakeLine(PriorityRouter):
     line: FakeLine

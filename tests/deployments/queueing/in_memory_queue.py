@@ -30,7 +30,7 @@ class InMemoryQueue:
         dispatcher = Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=max_waiting))
         self.state = QueueState(dispatcher, IDENTITY, lambda: self.steady_s)
         self.failures: list[Exception] = []
-        self.messages: list[QueueMessage] = []
+        self.batches: list[list[QueueMessage]] = []
         self.num_seen = 0
         self._now_s = now_s
         self.enqueued = asyncio.Event()
@@ -53,7 +53,7 @@ class InMemoryQueue:
             raise ActorDiedError
         if self.failures:
             raise self.failures.pop(0)
-        self.messages += messages
+        self.batches.append(messages)
         delivery = self.state.submit(owner, messages, num_seen, self._now_s)
         if any(isinstance(message, Enqueue) for message in messages):
             self.enqueued.set()
@@ -82,6 +82,10 @@ class InMemoryQueue:
         return await poll
 
     @property
+    def messages(self) -> list[QueueMessage]:
+        return [message for batch in self.batches for message in batch]
+
+    @property
     def released(self) -> list[str]:
         return [message.lease_id for message in self.messages if isinstance(message, Release)]
 
@@ -95,11 +99,12 @@ async def line_to(
     find: Callable[[], InMemoryQueue | None],
     greeting: Callable[[], list[QueueMessage]] = list,
     sleep: Callable[[float], Awaitable[None]] = no_pause,
+    mention_within_s: float = 0.0,
 ) -> AsyncIterator[QueueClient]:
     async def found() -> InMemoryQueue | None:
         return find()
 
-    client = QueueClient("router", found, greeting, sleep)
+    client = QueueClient("router", found, greeting, sleep, mention_within_s)
     task = asyncio.create_task(client.run())
     try:
         yield client

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from deployments.errors import QueueLost
-from deployments.queueing.messages import Cancel, Granted, Register, Release, Sent
+from deployments.queueing.messages import Cancel, Enqueue, Granted, Register, Release, Sent
 from scheduling.errors import DeadlinePassed, QueueFull
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
 from tests.factories import make_ticket
@@ -95,12 +95,36 @@ async def test_a_grant_for_a_wait_that_was_cancelled_is_given_back() -> None:
         await queue.until(lambda: queue.state.dispatcher.num_running == 0)
 
 
-async def test_the_queue_is_told_at_once_that_a_grant_was_taken() -> None:
+async def test_the_queue_is_told_in_time_that_a_grant_was_taken() -> None:
     queue = InMemoryQueue()
     async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
         await client.lease(make_ticket(lease_id="a"))
 
         await queue.until(lambda: Sent("a", "r1") in queue.messages)
+
+
+async def test_what_is_only_mentioned_goes_in_one_call_with_what_is_told_next() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue, mention_within_s=10 * WITHIN_S) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        client.mention(Release("a"))
+        await asyncio.sleep(0)
+        await client.lease(make_ticket(lease_id="b"))
+
+    assert queue.batches[:2] == [
+        [Enqueue(make_ticket("a"))],
+        [Sent("a", "r1"), Release("a"), Enqueue(make_ticket("b"))],
+    ]
+
+
+async def test_what_is_only_mentioned_goes_by_itself_when_nothing_else_is_told() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        await queue.until(lambda: Sent("a", "r1") in queue.messages)
+        client.mention(Release("a"))
+
+        await queue.until(lambda: queue.released == ["a"])
 
 
 async def test_a_second_grant_of_a_lease_that_runs_is_not_given_back() -> None:

@@ -110,6 +110,21 @@ async def test_a_parked_poll_wakes_with_the_grant_that_a_release_makes_possible(
     assert leases((await asyncio.wait_for(poll, 1)).answers) == ["b"]
 
 
+async def test_a_parked_poll_sleeps_on_when_its_owner_hears_the_news_in_an_answer() -> None:
+    state = make_state()
+    state.submit("replica", [register()], 0, NOW_S)
+    state.submit("router", [], 0, NOW_S)
+    poll = asyncio.create_task(state.poll("router", 1))
+    await asyncio.sleep(0)
+
+    answer = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 1, NOW_S)
+    await asyncio.wait([poll], timeout=0)
+
+    assert leases(answer.answers) == ["a"]
+    assert not poll.done()
+    poll.cancel()
+
+
 def test_a_refused_ticket_is_told_to_its_own_owner_only() -> None:
     state = make_state(max_waiting=1)
     first = state.submit("one", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
