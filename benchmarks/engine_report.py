@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,7 @@ class EngineReport:
             "",
             f"Prefill of one prompt of {self.prefill_tokens} tokens: {self.prefill_tokens_per_s:.0f} tokens/s.",
             "",
-            f"- command: `{self.command}`",
-            f"- commit: `{self.commit}`",
-            f"- hardware: {self.machine.hardware()}",
-            f"- software: {self.machine.software()}",
+            *provenance(self.command, self.commit, self.machine),
         ]
         return "\n".join(lines) + "\n"
 

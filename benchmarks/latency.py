@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.engine_report import public_command
-from benchmarks.machine import RESULTS, Machine, commit, this_machine
+from benchmarks.machine import RESULTS, Machine, commit, provenance, this_machine
 from benchmarks.report import write_report
 from benchmarks.summary import percentile
 from engine.backends.deepspeed import DeepSpeedEngine, load_rank
@@ -81,10 +81,7 @@ class LatencyReport:
             f"| second turn of a chat: of {self.second_turn_prompt_tokens} prompt tokens, "
             f"{self.second_turn_new_tokens} new | {self.second_turn_computed_tokens} computed |",
             "",
-            f"- command: `{self.command}`",
-            f"- commit: `{self.commit}`",
-            f"- hardware: {self.machine.hardware()}",
-            f"- software: {self.machine.software()}",
+            *provenance(self.command, self.commit, self.machine),
         ]
         return "\n".join(lines) + "\n"
 

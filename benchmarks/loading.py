@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.engine_report import public_command
-from benchmarks.machine import RESULTS, Machine, commit, this_machine
+from benchmarks.machine import RESULTS, Machine, commit, provenance, this_machine
 from benchmarks.own_process import in_process
 from benchmarks.report import write_report
 from engine.checkpoint import resolve, weight_files
@@ -78,10 +78,7 @@ class LoadingReport:
             f"| reading them into memory that is there | {median('again_s'):.3f} s; loading {again:.1f} times |",
             f"| most memory while loading | {median('peak_bytes') / 2**20:.0f} MiB, {peak:.2f} times the parameters |",
             "",
-            f"- command: `{self.command}`",
-            f"- commit: `{self.commit}`",
-            f"- hardware: {self.machine.hardware()}",
-            f"- software: {self.machine.software()}",
+            *provenance(self.command, self.commit, self.machine),
         ]
         return "\n".join(lines) + "\n"
 

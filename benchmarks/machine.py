@@ -41,6 +41,16 @@ class Machine:
         return ", ".join([f"Python {self.python}", *(f"{name} {number}" for name, number in self.packages.items())])
 
 
+def provenance(command: str, commit: str, machine: Machine) -> list[str]:
+    """The lines that end a results file: what made it, and on what."""
+    return [
+        f"- command: `{command}`",
+        f"- commit: `{commit}`",
+        f"- hardware: {machine.hardware()}",
+        f"- software: {machine.software()}",
+    ]
+
+
 def this_machine(root: Path = Path("/")) -> Machine:
     """root: where `proc` and `sys` are."""
     return Machine(

@@ -25,7 +25,7 @@ from rich.progress import track
 
 from benchmarks.engine import EngineWorkload, run_batch
 from benchmarks.engine_report import public_command
-from benchmarks.machine import RESULTS, Machine, commit, this_machine
+from benchmarks.machine import RESULTS, Machine, commit, provenance, this_machine
 from benchmarks.report import write_report
 from engine.checkpoint import resolve
 from engine.config import EngineConfig
@@ -79,10 +79,7 @@ class TensorParallelReport:
             "| --- | ---: | ---: | ---: | ---: |",
             *(_row(pairs) for pairs in self.pairs),
             "",
-            f"- command: `{self.command}`",
-            f"- commit: `{self.commit}`",
-            f"- hardware: {self.machine.hardware()}",
-            f"- software: {self.machine.software()}",
+            *provenance(self.command, self.commit, self.machine),
         ]
         return "\n".join(lines) + "\n"
 
