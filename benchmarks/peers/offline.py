@@ -7,11 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.peers.pairs import Comparison, comparisons, in_turn
-from benchmarks.peers.reference import Agreement, Judge, check_answers
+from benchmarks.peers.reference import (
+    CHECKED_PROMPT_TOKENS,
+    CHECKED_PROMPTS,
+    CHECKED_TOKENS,
+    Agreement,
+    Judge,
+    check_answers,
+)
 from benchmarks.peers.side import Side
 
 MAX_MODEL_LEN = 2048
-_CHECKED_PROMPTS, _CHECKED_TOKENS = 4, 32
 _TOKEN_IDS = range(100, 40_000)  # ordinary tokens of the embedded model
 
 
@@ -30,11 +36,11 @@ class OfflineWork:
         return [*decode, f"prompt, {self.prefill_tokens} at a time"]
 
 
-def check_sides(sides: Sequence[Side], work: OfflineWork, judge: Judge) -> dict[str, Agreement]:
+def check_sides(sides: Sequence[Side], judge: Judge) -> dict[str, Agreement]:
     """Both sides' answers to the same prompts, before anything is timed. Raises WrongAnswers."""
-    prompts = distinct_prompts(_CHECKED_PROMPTS, work.num_prompt_tokens, seed=0)
+    prompts = distinct_prompts(CHECKED_PROMPTS, CHECKED_PROMPT_TOKENS, seed=0)
     return {
-        side.name: check_answers(side.name, prompts, side.generate(prompts, _CHECKED_TOKENS).token_ids, judge)
+        side.name: check_answers(side.name, prompts, side.generate(prompts, CHECKED_TOKENS).token_ids, judge)
         for side in sides
     }
 

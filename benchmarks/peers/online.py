@@ -1,4 +1,4 @@
-"""Compares services over HTTP: each is started in its turn, measured by the same clients, and ended."""
+"""Compares services over HTTP: each is started in its turn, its answers held to the reference, measured, and ended."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.http import Target, measure
-from benchmarks.load import Workload
+from benchmarks.load import LevelRun, Workload
+from benchmarks.peers.latencies import Latencies, latencies
+from benchmarks.peers.offline import distinct_prompts
 from benchmarks.peers.pairs import Comparison, comparisons, in_turn
+from benchmarks.peers.reference import (
+    CHECKED_PROMPT_TOKENS,
+    CHECKED_PROMPTS,
+    CHECKED_TOKENS,
+    Agreement,
+    Judge,
+    check_answers,
+)
+from benchmarks.peers.served_answers import Dialect, served_answers
 from benchmarks.service import RunningService, running_service, shipped_service
 from benchmarks.summary import summarise
 from fastserve.errors import ServerFailed
@@ -23,14 +35,72 @@ READY_WITHIN_S = 600.0
 Start = Callable[[], AbstractContextManager[RunningService]]
 
 
-def compare(ours: Start, peer: Start, workload: Workload, clients: Sequence[int], num_pairs: int) -> list[Comparison]:
-    """A service a turn: started, warmed up, asked by each number of clients, ended.
+@dataclass(frozen=True, slots=True)
+class ServedSide:
+    """start: runs a new service."""
+
+    name: str
+    start: Start
+    dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTurn:
+    """What one start of one service gave."""
+
+    agreement: Agreement
+    runs: list[LevelRun]
+
+    @property
+    def rates(self) -> list[float]:
+        return [level.output_tokens_per_s for level in summarise(self.runs)]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedComparison:
+    """agreements and latencies: by side, over all its turns."""
+
+    comparisons: list[Comparison]
+    agreements: dict[str, Agreement]
+    latencies: dict[str, list[Latencies]]
+
+
+def compare(
+    ours: ServedSide, peer: ServedSide, workload: Workload, clients: Sequence[int], num_pairs: int, judge: Judge
+) -> ServedComparison:
+    """A service a turn: started, checked, warmed up, asked by each number of clients, ended.
 
     Raises:
         ServerFailed: one did not start, or did not answer.
+        WrongAnswers: one does not generate what the model says.
     """
-    pairs = in_turn(num_pairs, _turn_of(ours, workload, clients), _turn_of(peer, workload, clients))
-    return comparisons([f"output, {number} clients" for number in clients], pairs)
+
+    def turn_of(side: ServedSide) -> Callable[[int], ServedTurn]:
+        return lambda number: _turn(side, workload, clients, judge, seed=number)
+
+    levels = sorted(set(clients))
+    pairs = in_turn(num_pairs, turn_of(ours), turn_of(peer))
+    turns = {ours.name: [own for own, _ in pairs], peer.name: [other for _, other in pairs]}
+    return ServedComparison(
+        comparisons(
+            [f"output, {level} clients" for level in levels], [(own.rates, other.rates) for own, other in pairs]
+        ),
+        {name: sum((turn.agreement for turn in of_side), Agreement(0, 0)) for name, of_side in turns.items()},
+        {name: latencies([run for turn in of_side for run in turn.runs]) for name, of_side in turns.items()},
+    )
+
+
+def _turn(side: ServedSide, workload: Workload, clients: Sequence[int], judge: Judge, seed: int) -> ServedTurn:
+    with side.start() as service:
+        prompts = distinct_prompts(CHECKED_PROMPTS, CHECKED_PROMPT_TOKENS, seed)
+        answers = served_answers(service.base_url, workload.model, prompts, CHECKED_TOKENS, side.dialect)
+        agreement = check_answers(side.name, prompts, answers, judge)
+        target = Target(service.base_url, service.started_s, None)
+        runs = asyncio.run(measure(target, workload, [clients])).runs
+    failures = [failure.reason for run in runs for failure in run.failures]
+    if failures:
+        raise ServerFailed(f"{side.name}: {len(failures)} requests failed; the first: {failures[0]}")
+    return ServedTurn(agreement, runs)
 
 
 def without_prefix_caching(document: dict[str, Any]) -> dict[str, Any]:
@@ -66,16 +136,3 @@ def vllm_service(
 def log_file(name: str) -> Path:
     """Where a service's output goes; it is left behind for who wants to know why it failed."""
     return Path(tempfile.gettempdir()) / f"fastserve-peer-{name}.log"
-
-
-def _turn_of(start: Start, workload: Workload, clients: Sequence[int]) -> Callable[[int], list[float]]:
-    def turn(number: int) -> list[float]:
-        with start() as service:
-            target = Target(service.base_url, service.started_s, None)
-            runs = asyncio.run(measure(target, workload, [clients])).runs
-        failures = [failure.reason for run in runs for failure in run.failures]
-        if failures:
-            raise ServerFailed(f"{service.base_url}: {len(failures)} requests failed; the first: {failures[0]}")
-        return [level.output_tokens_per_s for level in summarise(runs)]
-
-    return turn

@@ -5,6 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Turn = TypeVar("Turn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,7 @@ class Comparison:
         return statistics.median(self.ratios)
 
 
-def in_turn(
-    num_pairs: int, ours: Callable[[int], list[float]], peers: Callable[[int], list[float]]
-) -> list[tuple[list[float], list[float]]]:
+def in_turn(num_pairs: int, ours: Callable[[int], Turn], peers: Callable[[int], Turn]) -> list[tuple[Turn, Turn]]:
     """Each side once a pair, A B B A ..., so that a drift of the machine meets both alike; told the pair's number."""
     pairs = []
     for number in range(num_pairs):

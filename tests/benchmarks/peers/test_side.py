@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from benchmarks.peers.offline import OfflineWork, check_sides, compare, distinct_prompts
+from benchmarks.peers.reference import Choice
 from benchmarks.peers.side import running_side
 from fastserve.errors import ServerFailed
 
@@ -48,7 +49,7 @@ def test_a_side_that_ends_by_itself_says_why(tmp_path: Path) -> None:
 
 def test_two_sides_are_compared_on_every_measure_in_every_pair(tmp_path: Path) -> None:
     with running_side("a", ECHO, tmp_path / "a") as ours, running_side("b", ECHO, tmp_path / "b") as peer:
-        agreements = check_sides([ours, peer], WORK, lambda token_ids: [(0.0, 0.0)] * (len(token_ids) - 1))
+        agreements = check_sides([ours, peer], lambda token_ids: [Choice(0.0, 0.0, 0.0)] * (len(token_ids) - 1))
         found = compare(ours, peer, WORK, num_pairs=2)
 
     assert list(agreements) == ["a", "b"]
