@@ -1,6 +1,7 @@
-"""A service that streams completions of exactly the length asked for. In this process, or as one of its own.
+"""A service whose completions have exactly the length asked for, streamed or whole. Knows nothing of models.
 
-Knows nothing of models. `python -m tests.benchmarks.stub_completions PORT` serves until it is ended.
+It runs in this process, or as one of its own: `python -m tests.benchmarks.stub_completions PORT` serves until
+it is ended.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _DOCUMENTS: dict[str, Any] = {
 @dataclass(slots=True)
 class Completions:
     """How to answer. refused: by number, from 0 on. together: each answer waits until so many are asked for at once.
-    hold: until it is set."""
+    hold: until it is set. A whole answer's tokens are each the last of their prompt."""
 
     refused: range = range(0)
     too_short_by: int = 0
@@ -51,8 +52,12 @@ class _Answering(BaseHTTPRequestHandler):
             self.completions.together.wait(WAIT_S)
         if self.completions.hold is not None:
             self.completions.hold.wait(WAIT_S)
+        num_tokens = body["max_tokens"] - self.completions.too_short_by
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._stream(body["max_tokens"] - self.completions.too_short_by)
+            if body.get("stream"):
+                self._stream(num_tokens)
+            else:
+                self._send(200, json.dumps(_whole(body["prompt"], num_tokens)).encode())
 
     def _stream(self, num_tokens: int) -> None:
         self.send_response(200)
@@ -74,6 +79,12 @@ class _Answering(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Says nothing: the tests look at `Completions.asked`."""
+
+
+def _whole(prompts: list[list[int]], num_tokens: int) -> dict[str, Any]:
+    """The last choice comes first: their numbers say which is which."""
+    choices = [{"index": at, "token_ids": [prompt[-1]] * num_tokens} for at, prompt in enumerate(prompts)]
+    return {"choices": choices[::-1]}
 
 
 def _server(completions: Completions, port: int = 0) -> ThreadingHTTPServer:

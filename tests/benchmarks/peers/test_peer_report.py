@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from benchmarks.machine import this_machine
 from benchmarks.peers.__main__ import public_command
+from benchmarks.peers.latencies import Latencies, Spread
 from benchmarks.peers.online import without_prefix_caching
 from benchmarks.peers.pairs import Comparison
 from benchmarks.peers.peer_report import PeerReport
@@ -35,6 +36,17 @@ def test_the_json_has_every_pair() -> None:
     assert comparison["ratios"] == [2.0, 2.5]
     assert comparison["peers"] == [100.0, 40.0]
     assert "answers of" not in replace(REPORT, checked={}).to_markdown()
+
+
+def test_latencies_of_both_sides_stand_beside_the_rates() -> None:
+    ours = [Latencies(8, ttft_ms=Spread(40.0, 90.0), itl_ms=Spread(12.0, 20.0))]
+    peers = [Latencies(8, ttft_ms=Spread(80.0, 200.0), itl_ms=Spread(25.0, None))]
+
+    shown = replace(REPORT, latencies={"FastServe": ours, "vllm": peers}).to_markdown()
+
+    assert "| ms, p50 / p99 | TTFT of FastServe | TTFT of vllm | ITL of FastServe | ITL of vllm |" in shown
+    assert "| 8 clients | 40.0 / 90.0 | 80.0 / 200.0 | 12.0 / 20.0 | 25.0 / - |" in shown
+    assert "TTFT" not in REPORT.to_markdown()
 
 
 def test_a_published_command_names_no_path() -> None:
