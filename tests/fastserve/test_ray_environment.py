@@ -92,3 +92,19 @@ def test_every_variable_that_we_set_is_one_that_this_ray_reads() -> None:
     ours = [name for name in ray_environment({}, FOLDER, HAPROXY) if name.startswith("RAY_SERVE_")]
 
     assert [name for name in ours if f'"{name}"' not in sources] == []
+
+
+def test_ray_and_serve_do_less_often_what_they_do_all_the_time() -> None:
+    environment = ray_environment({}, FOLDER, None)
+
+    assert float(environment["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"]) > 0.1
+    assert int(environment["RAY_SERVE_METRICS_EXPORT_INTERVAL_MS"]) > 100
+    assert int(environment["RAY_task_events_report_interval_ms"]) > 1_000
+    assert environment["RAY_event_stats"] == "0"
+
+
+def test_the_log_monitor_looks_for_new_files_by_its_interval_however_few_there_are() -> None:
+    environment = ray_environment({}, FOLDER, None)
+
+    assert environment["RAY_LOG_MONITOR_MANY_FILES_THRESHOLD"] == "0"
+    assert float(environment["LOG_NAME_UPDATE_INTERVAL_S"]) > 0.5
