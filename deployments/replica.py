@@ -97,7 +97,7 @@ class ModelReplica:
         except (LinkBroken, SinkGone, IngressGone) as error:
             raise ReplicaFailed(self._replica_id, str(error)) from error
         finally:
-            self._line.tell(Release(grant.lease_id))
+            self._line.mention(Release(grant.lease_id))  # the link has told it of each call that the engine had
 
     async def check_health(self) -> None:
         """Serve's health check. A replica that cannot go on ends its process by itself; this is the second line."""

@@ -73,6 +73,7 @@ class QueueClient:
         self._mention_within_s = mention_within_s
         self._outbox = Outbox()
         self._wake = asyncio.Event()
+        self._due: asyncio.TimerHandle | None = None
         self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
         self._taken = RecentIds(_MAX_TAKEN_REMEMBERED)
         self._num_seen = 0
@@ -163,15 +164,15 @@ class QueueClient:
 
     def _say_in_time(self, message: QueueMessage) -> None:
         """A call of the queue costs both ends more than all that it may carry."""
-        if not self._outbox:  # else that has been thought of for what is in it
-            asyncio.get_running_loop().call_later(self._mention_within_s, self._wake.set)
         self._outbox.put(message)
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._mention_within_s, self._wake.set)
 
     async def _introduce(self) -> None:
         """Tell a queue that is new to us all that it must know. What waits unsent is part of that or is void."""
         self._lost.clear()
         self._num_seen = 0
-        self._wake.clear()
+        self._rest()
         news = self._outbox.take_lease_news()
         asks: list[QueueMessage] = [Enqueue(ticket) for ticket, granted in self._waiting.values() if not granted.done()]
         await self._submit([*self._greeting(), *asks, *news])
@@ -195,9 +196,16 @@ class QueueClient:
     async def _speak(self) -> None:
         while True:
             await self._wake.wait()
-            self._wake.clear()
+            self._rest()
             if batch := self._outbox.take():
                 await self._submit(batch)
+
+    def _rest(self) -> None:
+        """All that was said is about to be sent: nothing wakes `_speak` until there is more."""
+        self._wake.clear()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
     async def _submit(self, batch: list[QueueMessage]) -> None:
         """Send a batch; one that may not have been taken is kept, because saying it twice does no harm."""

@@ -127,6 +127,18 @@ async def test_what_is_only_mentioned_goes_by_itself_when_nothing_else_is_told()
         await queue.until(lambda: queue.released == ["a"])
 
 
+async def test_a_mention_that_went_with_a_call_wakes_the_line_no_more() -> None:
+    queue = InMemoryQueue()
+    async with line_to(lambda: queue, mention_within_s=10 * WITHIN_S) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        due = client._due
+        client.tell(Release("a"))
+        await queue.until(lambda: queue.released == ["a"])
+
+        assert due is not None
+        assert due.cancelled()
+
+
 async def test_a_second_grant_of_a_lease_that_runs_is_not_given_back() -> None:
     queue = InMemoryQueue()
     async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):
