@@ -1,11 +1,12 @@
 """A process that runs a guarded command and never ends it: `python -m tests.benchmarks.guarded_driver [stopped]`.
 
 The command starts two processes of its own, one of them in a session of its own and deaf to SIGTERM. All write to the
-driver's standard output, so that it is at its end when the last of them has gone.
+driver's standard output, each line at once, so that it is at its end when the last of them has gone.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -18,9 +19,9 @@ for own_session in (False, True):
         if own_session:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print("here", flush=True)
+        os.write(1, b"here\\n")
         signal.pause()
-print("here", flush=True)
+os.write(1, b"here\\n")
 signal.pause()
 """
 NUM_MEMBERS = 3
@@ -30,7 +31,7 @@ def main() -> None:
     guarded = Guarded([sys.executable, "-c", FAMILY], stdout=None, stderr=None, grace_s=10.0)
     if "stopped" in sys.argv:
         guarded.send_signal(signal.SIGSTOP)
-    print("started", flush=True)  # noqa: T201 - the test waits for it
+    os.write(1, b"started\n")
     signal.pause()
 
 

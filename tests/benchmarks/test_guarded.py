@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -15,6 +17,15 @@ from tests.benchmarks.guarded_driver import FAMILY, NUM_MEMBERS
 
 WAIT_S = 60.0
 DRIVER = [sys.executable, "-m", "tests.benchmarks.guarded_driver"]
+
+
+@contextlib.contextmanager
+def running_driver(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([*DRIVER, *arguments], stdout=subprocess.PIPE, text=True) as driver:
+        try:
+            yield driver
+        finally:
+            driver.kill()
 
 
 def guarded(script: str, grace_s: float = 10.0) -> Guarded:
@@ -28,7 +39,7 @@ def lines(process: subprocess.Popen[str], number: int) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_all_that_a_command_started_ends_with_the_process_that_ran_it(number: signal.Signals) -> None:
-    with subprocess.Popen(DRIVER, stdout=subprocess.PIPE, text=True) as driver:
+    with running_driver() as driver:
         assert sorted(lines(driver, NUM_MEMBERS + 1)) == ["here"] * NUM_MEMBERS + ["started"]
 
         driver.send_signal(number)
@@ -37,7 +48,7 @@ def test_all_that_a_command_started_ends_with_the_process_that_ran_it(number: si
 
 
 def test_a_command_that_is_stopped_ends_with_the_process_that_ran_it() -> None:
-    with subprocess.Popen([*DRIVER, "stopped"], stdout=subprocess.PIPE, text=True) as driver:
+    with running_driver("stopped") as driver:
         assert driver.stdout is not None
         assert "started\n" in iter(driver.stdout.readline, "")
 
