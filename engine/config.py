@@ -23,7 +23,7 @@ class EngineConfig:
     max_model_len: tokens of prompt and answer; None takes the checkpoint's own context.
     max_num_batched_tokens: the token budget of one step (decodes first, then chunks of prefill).
     kv_cache_tokens: tokens that the KV cache holds; None lets the engine choose from what is free.
-    max_decode_stretch: how many times as long as its decodes alone a step may take for the sake of prompts; None: no
+    max_decode_stretch: how many times as long as its decodes alone a step may take for the sake of a prompt; None: no
     bound but the token budget.
     parked_limit: how many preempted sequences may wait beside `max_num_seqs` running ones.
     preemption: how a running sequence's blocks are taken away: `swap` copies them to host memory, `recompute` computes

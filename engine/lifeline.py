@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable
 
 from engine.process_group import World
+from engine.rank_connections import connect_ranks
 
-CONNECT_TIMEOUT_S = 60.0
 _GOODBYE = b"."
 _log = logging.getLogger(__name__)
 
@@ -51,17 +51,7 @@ class Lifeline:
 
 def tie(world: World, master_addr: str, on_death: Callable[[], None] = end_process) -> Lifeline:
     """Connects every rank to rank 0; all ranks must call it. `on_death` runs in a thread of its own."""
-    if world.rank == 0:
-        with socket.create_server((master_addr, 0), backlog=world.size) as server:
-            server.settimeout(CONNECT_TIMEOUT_S)
-            world.gathered(server.getsockname()[1])
-            connections = [server.accept()[0] for _ in range(world.size - 1)]
-    else:
-        port = world.gathered(0)[0]
-        connections = [socket.create_connection((master_addr, port), CONNECT_TIMEOUT_S)]
-    for connection in connections:
-        connection.settimeout(None)
-    return Lifeline(connections, on_death)
+    return Lifeline(connect_ranks(world, master_addr), on_death)
 
 
 def _listen(connection: socket.socket, on_death: Callable[[], None]) -> None:

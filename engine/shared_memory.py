@@ -13,11 +13,17 @@ import os
 import shutil
 import subprocess
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 SEGMENT_FOLDER = Path("/dev/shm")
 SEGMENT_BYTES = (2 * (1 << 20) + 2 * (32 << 20)) + 4096
 _OPERATION = "deepspeed_shm_comm"
+_FLOAT32_LEVEL = 1  # of the vector instructions that the operation needs, as DeepSpeed counts them
 _log = logging.getLogger(__name__)
 
 
@@ -57,10 +63,26 @@ def load_operation() -> None:
 
 
 def allow_operation(allowed: bool) -> None:
-    """Tells DeepSpeed, before it starts its communication, whether it may use the operation."""
+    """Tells DeepSpeed, before it starts its communication, whether it may use the operation.
+
+    This is the only one that it looks up. Asked for its own list it would try the compiler on all of them first.
+    """
     import deepspeed
 
-    deepspeed.ops.__compatible_ops__[_OPERATION] = allowed
+    vars(deepspeed.ops)["__compatible_ops__"] = {_OPERATION: allowed}
+
+
+def all_reduce() -> Callable[[torch.Tensor], object]:
+    """DeepSpeed's sum of float32 over all ranks, in place, once its communication has started: the operation itself
+    where the ranks share memory, since the way to it through Python costs as much as a small sum."""
+    import deepspeed
+    import torch
+
+    shares_memory = getattr(deepspeed.comm.comm.cdb, "shm_vector_kernel_level", 0) >= _FLOAT32_LEVEL
+    operation: Callable[[torch.Tensor], object] = (
+        torch.ops.deepspeed.inference_all_reduce_.default if shares_memory else deepspeed.comm.inference_all_reduce
+    )
+    return operation
 
 
 def memory_identity() -> int:

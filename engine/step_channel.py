@@ -1,58 +1,68 @@
-"""Owns how a step travels from rank 0 to the others: one gloo broadcast, two for a large one. Knows no models.
+"""Owns how a step travels from rank 0 to the others: one frame over a connection to each. Knows no models.
 
-A rank that waits here sleeps in the kernel. When a peer dies the call raises RuntimeError.
+A rank that waits here sleeps in the kernel.
 """
 
 from __future__ import annotations
 
-import torch
-import torch.distributed as dist
+import socket
 
-from engine.process_group import World
-from engine.step import Step, decode_words, encode_copies
+import numpy as np
+
+from engine.framing import LENGTH_BYTES, frame
+from engine.step import IntArray, Step, decode_words, encode_copies
 from scheduling.swap_area import BlockCopies
 
-#: Enough for 32 decodes with contexts of 2,000 tokens; what does not fit follows in a second message.
-_FRAME_WORDS = 8192
+_NOTHING_MORE = np.empty(0, np.int32)
+
+
+class RankGone(RuntimeError):
+    """Another rank of this replica has ended; the engine is of no more use."""
 
 
 class StepChannel:
-    """Both ends: `send` and `stop` on rank 0, `receive` on the others."""
+    """Both ends: `send` and `stop` on rank 0, `receive` on the others. All raise RankGone."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._frame = torch.zeros(_FRAME_WORDS, dtype=torch.int32)
+    def __init__(self, connections: list[socket.socket]) -> None:
+        """connections: on rank 0 one to each other rank, on these one to rank 0."""
+        self._connections = connections
+        self._readers = [connection.makefile("rb") for connection in connections]
 
     def send(self, step: Step | BlockCopies) -> None:
-        if self._world.size > 1:
-            words = step.encode() if isinstance(step, Step) else encode_copies(step)
-            self._send_words(torch.from_numpy(words))
+        if self._connections:
+            self._send_words(step.encode() if isinstance(step, Step) else encode_copies(step))
 
     def stop(self) -> None:
         """Ends `receive` on every other rank."""
-        if self._world.size > 1:
-            self._send_words(torch.empty(0, dtype=torch.int32))
+        self._send_words(_NOTHING_MORE)
 
     def receive(self) -> Step | BlockCopies | None:
         """The next step, or what to copy before it; None when rank 0 has stopped."""
-        self._broadcast(self._frame)
-        num_words = int(self._frame[0])
-        if num_words == 0:
+        num_bytes = int.from_bytes(self._read(LENGTH_BYTES))
+        if num_bytes == 0:
             return None
-        words = torch.empty(num_words, dtype=torch.int32)
-        inside = min(num_words, _FRAME_WORDS - 1)
-        words[:inside] = self._frame[1 : inside + 1]
-        if inside < num_words:
-            self._broadcast(words[inside:])
-        return decode_words(words.numpy())
+        return decode_words(np.frombuffer(bytearray(self._read(num_bytes)), np.int32))
 
-    def _send_words(self, words: torch.Tensor) -> None:
-        inside = min(len(words), _FRAME_WORDS - 1)
-        self._frame[0] = len(words)
-        self._frame[1 : inside + 1] = words[:inside]
-        self._broadcast(self._frame)
-        if inside < len(words):
-            self._broadcast(words[inside:])
+    def close(self) -> None:
+        """Hangs up; what has been sent still arrives."""
+        for reader in self._readers:
+            reader.close()
+        for connection in self._connections:
+            connection.close()
 
-    def _broadcast(self, words: torch.Tensor) -> None:
-        dist.broadcast(words, src=0, group=self._world.steps)
+    def _send_words(self, words: IntArray) -> None:
+        message = frame(words.tobytes())
+        for connection in self._connections:
+            try:
+                connection.sendall(message)
+            except OSError as error:
+                raise RankGone(f"a step could not be sent: {error}") from error
+
+    def _read(self, num_bytes: int) -> bytes:
+        try:
+            found = self._readers[0].read(num_bytes)
+        except OSError as error:
+            raise RankGone(f"no step came: {error}") from error
+        if len(found) < num_bytes:
+            raise RankGone("rank 0 hung up without a word")
+        return found

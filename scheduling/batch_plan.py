@@ -24,8 +24,9 @@ class BatchLimits:
     preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
     max_num_prompt_logits: tokens of a step whose logits are wanted beside those that choose the next token. A token's
     logits are as long as the vocabulary, so that without a bound one long prompt could take a device's free memory.
-    max_decode_stretch: how many times as long as its decodes alone a step may take for the sake of prompts; None: as
-    long as the token budget makes it. A prompt gets `MIN_PREFILL_TOKENS` all the same, so that it gets on.
+    max_decode_stretch: how many times as long as its decodes alone a step may take for the sake of one prompt; what it
+    may take longer grows with the root of the number of prompts. None: as long as the token budget makes it. A prompt
+    gets `MIN_PREFILL_TOKENS` all the same, so that it gets on.
 
     Raises:
         ValueError: a limit is out of range.

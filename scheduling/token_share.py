@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 
@@ -16,9 +17,9 @@ Outranks = Callable[[Sequence, Sequence], bool]
 class TokenShare:
     """Shares out each step's token budget: decodes first, then as much of each prompt as is left, best keys first.
 
-    Prompts get no more than the decodes beside them bear (`BatchLimits.max_decode_stretch`), but for those that outrank
-    all these decodes. Such prompts go alone where their first token then comes in this very step; never in two steps in
-    a row, so that the decodes get on.
+    A prompt gets no more than the decodes beside it bear (`BatchLimits.max_decode_stretch`), several prompts somewhat
+    more together, but for those that outrank all these decodes. Such prompts go alone where their first token then
+    comes in this very step; never in two steps in a row, so that the decodes get on.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -53,7 +54,10 @@ class TokenShare:
 
     def _fill(self, plan: Plan, prompts: list[Sequence], num_free: int, budget: int, costs: EngineCosts) -> None:
         """num_free: so many of the prompts, the first ones, need not spare the decodes."""
-        num_logits, patience_s = self._limits.max_num_prompt_logits, self._patience_s(len(plan.decode), costs)
+        num_logits, patience_s = (
+            self._limits.max_num_prompt_logits,
+            self._patience_s(len(plan.decode), len(prompts) - num_free, costs),
+        )
         least = MIN_PREFILL_TOKENS  # for the first of those that must spare the decodes
         for place, sequence in enumerate(prompts):
             num_tokens = min(sequence.num_pending, budget)
@@ -69,9 +73,13 @@ class TokenShare:
                 budget -= num_tokens
                 num_logits -= num_tokens * sequence.wants_prompt_logits
 
-    def _patience_s(self, num_decodes: int, costs: EngineCosts) -> float | None:
-        """Seconds of prefill that the step's decodes bear beside them; None: any."""
+    def _patience_s(self, num_decodes: int, num_prompts: int, costs: EngineCosts) -> float | None:
+        """Seconds of prefill that the step's decodes bear beside them; None: any.
+
+        Longer steps hurt each decode, shorter ones each prompt that has to wait for its turn: where one cost grows with
+        the length and the other with its inverse, the best length grows with the root of those who wait.
+        """
         stretch = self._limits.max_decode_stretch
         if stretch is None or not num_decodes or costs.decode_step_s is None:
             return None
-        return (stretch - 1) * costs.decodes_s(num_decodes)
+        return (stretch - 1) * math.sqrt(num_prompts) * costs.decodes_s(num_decodes)

@@ -18,6 +18,7 @@ from engine.lifeline import Lifeline, tie
 from engine.memory import host_free_bytes, longest_sequence, num_swap_slots
 from engine.process_group import World
 from engine.protocol import Chunk, EngineCapacity, Sampled
+from engine.rank_connections import connect_ranks
 from engine.runner import Runner, build_runner, max_model_len
 from engine.sharding import load_shard, parameter_bytes
 from engine.step import arrange
@@ -42,6 +43,7 @@ class LoadedRank:
     def leave(self) -> None:
         """Ends this rank's part in the group without alarming the others."""
         self.lifeline.release()
+        self.channel.close()
         process_group.leave()
 
 
@@ -138,7 +140,9 @@ def load_rank(config: EngineConfig, rank: int, master_addr: str, master_port: in
         block_bytes=block_bytes,
     )
     _report(capacity, runner, world)
-    return LoadedRank(runner, capacity, StepChannel(world), lifeline, SwapSpace(runner.cache, swap_slots))
+    return LoadedRank(
+        runner, capacity, StepChannel(connect_ranks(world, master_addr)), lifeline, SwapSpace(runner.cache, swap_slots)
+    )
 
 
 def _report(capacity: EngineCapacity, runner: Runner, world: World) -> None:

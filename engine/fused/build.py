@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from engine import shared_memory
 from engine.config import EngineConfig, threads_per_rank
 from engine.fused.blueprint import Attention, Decoder
 from engine.fused.cache import PackedKVCache
@@ -46,7 +47,8 @@ class FusableShard:
         cache = PackedKVCache(self.shapes, num_blocks, config.block_size, self.library.dtype)
         max_tokens = max(config.max_num_batched_tokens, config.max_num_seqs)
         compiled = compile_decoder(self.decoder, cache, self.library, max_tokens, num_ranks)
-        return FusedRunner(compiled, self.library, cache, self.decoder.vocab_size, _all_reduce)
+        all_reduce = shared_memory.all_reduce() if num_ranks > 1 else _nobody_else
+        return FusedRunner(compiled, self.library, cache, self.decoder.vocab_size, all_reduce)
 
 
 def fusable_shard(
@@ -103,8 +105,5 @@ def _check_norms(attention: Attention) -> None:
         raise NotFusable("queries and keys that are not normed alike, by the root of the mean square")
 
 
-def _all_reduce(tensor: torch.Tensor) -> None:
-    """DeepSpeed's, which goes through shared memory where all ranks can."""
-    import deepspeed.comm
-
-    deepspeed.comm.inference_all_reduce(tensor)
+def _nobody_else(tensor: torch.Tensor) -> None:
+    raise AssertionError("one rank has nothing to sum")

@@ -1,12 +1,13 @@
 """Compiles a blueprint into programs: the steps between two all-reduces, over buffers that are allocated once.
 
-Knows no family. Between two programs whoever runs them sums `reduced` over the ranks; at one rank there is one program.
+Knows no family. Between two programs whoever runs them sums over the ranks; at one rank there is one program.
 """
 
 from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import torch
 
@@ -20,23 +21,33 @@ from engine.kv_cache import zeros
 _CPU = torch.device("cpu")
 
 
+class Summed(Enum):
+    """What has to be summed over the ranks after a stage: `CompiledDecoder.partial`, a row for each token of the step,
+    or its `logits`, a row for each that is wanted."""
+
+    NOTHING = auto()
+    PARTIAL = auto()
+    LOGITS = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A program, and what has to be summed over the ranks after it: the first rows of it, None after the last."""
+    """A program, and what comes after it."""
 
     ops: ctypes.Array[Op]
-    reduced: torch.Tensor | None
-    of_wanted_rows: bool = False
+    summed: Summed
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledDecoder:
-    """stages run in order. logits: [most tokens, padded vocabulary], of the wanted rows after the last one.
+    """stages run in order. held: what the programs point to.
 
-    held: what the programs point to.
+    partial: float32, [most tokens, padded hidden size], what a rank adds to the residual.
+    logits: float32, [most tokens, padded vocabulary], of the wanted rows after the last stage.
     """
 
     stages: list[Stage]
+    partial: torch.Tensor
     logits: torch.Tensor
     held: list[torch.Tensor]
 
@@ -79,7 +90,7 @@ class _Compiler:
         self._head(normed, logits)
         if decoder.head.weight.data_ptr() != decoder.embedding.data_ptr():  # else tied: the table is read as it is
             release([decoder.head])
-        return CompiledDecoder(self.stages, logits, self.held)
+        return CompiledDecoder(self.stages, partial, logits, self.held)
 
     def _layer(self, layer: Layer, layer_cache: torch.Tensor, room: _Room) -> None:
         self._norm(layer.input_norm, room.residual, room.normed)
@@ -98,7 +109,7 @@ class _Compiler:
             self._linear(alone(projection), source, room.residual, Epilogue.ACCUMULATE)
             return
         self._linear(alone(projection), source, room.partial, Epilogue.STORE)
-        self._sum_over_ranks(room.partial)
+        self._sum_over_ranks()
         self._add(norm, room)
 
     def _contribute_both(self, layer: Layer, attended: torch.Tensor, activated: torch.Tensor, room: _Room) -> None:
@@ -108,15 +119,15 @@ class _Compiler:
         self._linear(alone(layer.attention.output), attended, target, first)
         self._linear(alone(layer.mlp.down), activated, target, Epilogue.ACCUMULATE)
         if self.is_split:
-            self._sum_over_ranks(room.partial)
+            self._sum_over_ranks()
             self._add(None, room)
 
-    def _sum_over_ranks(self, partial: torch.Tensor, *, of_wanted_rows: bool = False) -> None:
+    def _sum_over_ranks(self) -> None:
         if self.is_split:
-            self._end_stage(partial, of_wanted_rows)
+            self._end_stage(Summed.PARTIAL)
 
-    def _end_stage(self, reduced: torch.Tensor | None, of_wanted_rows: bool) -> None:
-        self.stages.append(Stage((Op * len(self.ops))(*self.ops), reduced, of_wanted_rows))
+    def _end_stage(self, summed: Summed) -> None:
+        self.stages.append(Stage((Op * len(self.ops))(*self.ops), summed))
         self.ops = []
 
     def _head(self, normed: torch.Tensor, logits: torch.Tensor) -> None:
@@ -126,11 +137,11 @@ class _Compiler:
         source = normed[:, decoder.head_offset :]
         own_cap = 0.0 if is_split else softcap  # not linear: of a split head it has to wait for the sum
         self._linear(alone(decoder.head), source, logits, Epilogue.STORE, flags=WANTED_ROWS, softcap=own_cap)
-        self._end_stage(logits if is_split else None, of_wanted_rows=True)
+        self._end_stage(Summed.LOGITS if is_split else Summed.NOTHING)
         if is_split and softcap:
             width = logits.shape[1]
             self.ops.append(Op(kind=Kind.CAP, flags=WANTED_ROWS, width=width, softcap=softcap, **_target(logits)))
-            self._end_stage(None, of_wanted_rows=True)
+            self._end_stage(Summed.NOTHING)
 
     def _embed(self, residual: torch.Tensor) -> None:
         table = self._hold(self.decoder.embedding.to(self.library.dtype).contiguous())

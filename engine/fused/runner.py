@@ -12,7 +12,7 @@ import torch
 
 from engine.fused.cache import PackedKVCache
 from engine.fused.library import NativeLibrary
-from engine.fused.program import CompiledDecoder, Stage
+from engine.fused.program import CompiledDecoder, Summed
 from engine.fused.step_arrays import native_step
 from engine.step import Step
 from engine.token_search import TokenSearch
@@ -47,13 +47,12 @@ class FusedRunner:
         most = self._compiled.logits.shape[0]
         assert len(step.token_ids) <= most, f"a step of {len(step.token_ids)} tokens; there is room for {most}"
         native = native_step(step, self.cache.block_size)
+        partial = self._compiled.partial[: len(step.token_ids)]
+        logits = self._compiled.logits[: len(step.rows)]
         for stage in self._compiled.stages:
             self._library.run(stage.ops, native.structure)
-            if stage.reduced is not None:
-                self._sum(stage, step, stage.reduced)
-        return self._compiled.logits[: len(step.rows), : self._vocab_size]
-
-    def _sum(self, stage: Stage, step: Step, reduced: torch.Tensor) -> None:
-        num_rows = len(step.rows) if stage.of_wanted_rows else len(step.token_ids)
-        if num_rows:
-            self._all_reduce(reduced[:num_rows])
+            if stage.summed is Summed.PARTIAL:
+                self._all_reduce(partial)
+            elif stage.summed is Summed.LOGITS and len(logits):
+                self._all_reduce(logits)
+        return logits[:, : self._vocab_size]

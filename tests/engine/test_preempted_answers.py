@@ -19,7 +19,7 @@ from engine.swap_space import SwapSpace
 from scheduling.batch_plan import Preemption
 from tests.engine.factories import make_request, run_to_end, tokens_of
 from tests.engine.native import needs_native
-from tests.engine.playing import ALONE, BLOCK_SIZE, make_fused_runner, make_runner
+from tests.engine.playing import BLOCK_SIZE, make_fused_runner, make_runner
 from tests.engine.tiny_models import VOCAB_SIZE
 
 TinyModel = Callable[[str], Path]
@@ -43,7 +43,7 @@ def make_loop(runner: Runner, preemption: Preemption, *, prefix_caching: bool) -
         num_swap_slots=NUM_SWAP_SLOTS,
         block_bytes=runner.cache.num_bytes // runner.cache.num_blocks,
     )
-    loaded = LoadedRank(runner, capacity, StepChannel(ALONE), Lifeline([], lambda: None), SwapSpace(runner.cache, 20))
+    loaded = LoadedRank(runner, capacity, StepChannel([]), Lifeline([], lambda: None), SwapSpace(runner.cache, 20))
     config = EngineConfig("tiny", "", preemption=preemption, prefix_caching=prefix_caching)
     return EngineLoop(DeepSpeedEngine(loaded), config)
 

@@ -39,13 +39,24 @@ def test_a_prompt_gets_on_however_short_the_decodes_are() -> None:
 
 
 def test_several_prompts_share_what_the_decodes_bear_and_the_best_key_is_served_first() -> None:
-    batcher = decoding("a", stretch=2.0)
+    batcher = decoding("a", stretch=1.5)
     for arrival_s, name in enumerate(("first", "second", "third"), 1):
         batcher.add(make_sequence(name, num_tokens=40, max_num_tokens=41, arrival_s=arrival_s))
 
     plan = batcher.plan(COSTS)
 
-    assert [(part.sequence.seq_id, part.num_tokens) for part in plan.prefill] == [("first", 40), ("second", 20)]
+    assert [(part.sequence.seq_id, part.num_tokens) for part in plan.prefill] == [("first", 40), ("second", 11)]
+
+
+@pytest.mark.parametrize(("num_prompts", "num_tokens"), [(1, 30), (2, 42), (3, 51)])
+def test_the_more_prompts_wait_the_more_the_decodes_bear_by_the_root(num_prompts: int, num_tokens: int) -> None:
+    batcher = decoding("a", stretch=1.5)
+    for index in range(num_prompts):
+        batcher.add(make_sequence(f"{index}", num_tokens=40, max_num_tokens=41, arrival_s=index + 1))
+
+    plan = batcher.plan(COSTS)
+
+    assert sum(part.num_tokens for part in plan.prefill) == num_tokens
 
 
 def test_a_prompt_longer_than_a_step_that_outranks_all_streams_is_not_cut_for_them() -> None:
