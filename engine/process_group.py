@@ -1,7 +1,7 @@
 """Owns how the ranks of one replica find and hear each other. Knows nothing of models or steps.
 
 Two groups: the default one carries the all-reduces inside a step (nccl on CUDA; gloo or shared memory on CPU) and gives
-up on a silent peer; the one for steps is gloo, where an idle rank sleeps for as long as it takes.
+up on a silent peer; the other is gloo, for what the ranks tell each other while they load.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from engine.config import EngineConfig
 
 #: A peer that does not answer inside a step for this long is taken for dead.
 COLLECTIVE_TIMEOUT = timedelta(minutes=5)
-IDLE_TIMEOUT = timedelta(days=365)
+#: The ranks wait for the one that loads the longest.
+LOAD_TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This rank's place among the ranks of its replica. `steps`: the group over which rank 0 sends steps."""
+    """This rank's place among the ranks of its replica. `loading`: the group over which they agree."""
 
     rank: int
     size: int
     device: torch.device
-    steps: dist.ProcessGroup
+    loading: dist.ProcessGroup
 
     def gathered(self, value: int) -> list[int]:
         """Every rank's value, by rank. All ranks must call it."""
         values = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(values, torch.tensor([value], dtype=torch.int64), group=self.steps)
+        dist.all_gather(values, torch.tensor([value], dtype=torch.int64), group=self.loading)
         return [int(value) for value in values]
 
 
@@ -53,8 +54,8 @@ def join(config: EngineConfig, rank: int, master_addr: str, master_port: int) ->
         world_size=size,
         timeout=COLLECTIVE_TIMEOUT,
     )
-    steps = dist.new_group(backend="gloo", timeout=IDLE_TIMEOUT)
-    world = World(rank, size, _device(config), steps)
+    loading = dist.new_group(backend="gloo", timeout=LOAD_TIMEOUT)
+    world = World(rank, size, _device(config), loading)
     _start_deepspeed(config, world, master_addr, master_port)
     return world
 
@@ -87,11 +88,11 @@ def _start_deepspeed(config: EngineConfig, world: World, master_addr: str, maste
 
     shared_memory.allow_operation(_all_can_share(config, world))
     shared_memory.unlink_segment(master_addr, master_port, world.rank)  # one that a dead replica left at this port
-    dist.barrier(group=world.steps)
+    dist.barrier(group=world.loading)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints that it has loaded the operation
             deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-        dist.barrier(group=world.steps)
+        dist.barrier(group=world.loading)
     finally:
         shared_memory.unlink_segment(master_addr, master_port, world.rank)
 

@@ -18,7 +18,7 @@ _MIN_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"
 _MAX_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 
 # What Ray does all the time, asked or not, takes 25 % of a core by default and 18 % with these, and where there are two
-# cores that comes out of the engine's steps. Each is worth a third of a percent or more.
+# cores that comes out of the engine's steps.
 _SELDOM = {
     "RAY_event_stats": "0",  # counts of its own event loops' turns, for its developers: each worker has 100 a second
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # Serve's controller; a start, an end or a new replica waits for it

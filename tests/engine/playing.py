@@ -35,7 +35,7 @@ class LoneWorld(World):
         return [value]
 
 
-ALONE = LoneWorld(rank=0, size=1, device=CPU, steps=None)  # type: ignore[arg-type]
+ALONE = LoneWorld(rank=0, size=1, device=CPU, loading=None)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)

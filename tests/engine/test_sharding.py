@@ -22,7 +22,7 @@ from tests.engine.worlds import RankWorld
 
 TinyModel = Callable[[str], Path]
 LENGTHS = [1, 9, 33, 70]
-ALONE = World(rank=0, size=1, device=CPU, steps=None)
+ALONE = World(rank=0, size=1, device=CPU, loading=None)
 
 
 def play_families(
