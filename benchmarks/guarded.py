@@ -13,6 +13,7 @@ from typing import IO
 
 from fastserve.errors import ServerFailed
 
+_GUARDIAN_STARTS_WITHIN_S = 60.0
 _GUARDIAN_ENDS_WITHIN_S = 20.0
 
 
@@ -48,12 +49,20 @@ class Guarded:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        with self._lifeline.makefile() as told:
-            started = told.readline()
+        started = self._started()
         if not started:
             self.end()
             raise ServerFailed(f"{command[0]} cannot be run")
         self._group = int(started)
+
+    def _started(self) -> str:
+        """What the guardian says first; nothing where it ends before that, or does not come."""
+        self._lifeline.settimeout(_GUARDIAN_STARTS_WITHIN_S)
+        try:
+            with self._lifeline.makefile() as told:
+                return told.readline()
+        except TimeoutError:
+            return ""
 
     def send_signal(self, number: signal.Signals) -> None:
         """To every process of the command's group, as far as there is one."""
@@ -67,6 +76,7 @@ class Guarded:
             self.process.wait(self._grace_s + _GUARDIAN_ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
         finally:
             assert self.process.stdin is not None
             with contextlib.suppress(BrokenPipeError):

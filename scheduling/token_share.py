@@ -54,10 +54,8 @@ class TokenShare:
 
     def _fill(self, plan: Plan, prompts: list[Sequence], num_free: int, budget: int, costs: EngineCosts) -> None:
         """num_free: so many of the prompts, the first ones, need not spare the decodes."""
-        num_logits, patience_s = (
-            self._limits.max_num_prompt_logits,
-            self._patience_s(len(plan.decode), len(prompts) - num_free, costs),
-        )
+        num_logits = self._limits.max_num_prompt_logits
+        patience_s = self._patience_s(len(plan.decode), len(prompts) - num_free, costs)
         least = MIN_PREFILL_TOKENS  # for the first of those that must spare the decodes
         for place, sequence in enumerate(prompts):
             num_tokens = min(sequence.num_pending, budget)

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from benchmarks import guarded as guarded_module
 from benchmarks.guarded import Guarded
 from fastserve.errors import ServerFailed
 from tests.benchmarks.guarded_driver import FAMILY, NUM_MEMBERS
@@ -98,3 +100,14 @@ def test_the_exit_status_is_that_of_the_command() -> None:
 def test_a_command_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ServerFailed, match=r"/no/such/python cannot be run"):
         Guarded(["/no/such/python"], stdout=None, stderr=None, grace_s=1.0)
+
+
+def test_a_guardian_that_never_speaks_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mute = tmp_path / "python"
+    mute.write_text("#!/bin/sh\nexec sleep 600\n")
+    mute.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(mute))
+    monkeypatch.setattr(guarded_module, "_GUARDIAN_STARTS_WITHIN_S", 0.2)
+    monkeypatch.setattr(guarded_module, "_GUARDIAN_ENDS_WITHIN_S", 0.2)
+    with pytest.raises(ServerFailed, match="true cannot be run"):
+        Guarded(["true"], stdout=None, stderr=None, grace_s=0.1)
