@@ -163,7 +163,7 @@ class WorldWithAFailingRank(World):
 
 
 def test_no_rank_replays_where_another_cannot_record(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
-    world = WorldWithAFailingRank(rank=0, size=2, device=CPU, steps=None)  # type: ignore[arg-type]
+    world = WorldWithAFailingRank(rank=0, size=2, device=CPU, loading=None)  # type: ignore[arg-type]
     recorder = TapeRecorder()
     runner = make_recorded_runner(tiny_model("llama"), recorder, world=world)
     runner.run(arrange([make_chunk()], BLOCK_SIZE).step)
