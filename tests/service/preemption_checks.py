@@ -1,4 +1,4 @@
-"""An urgent request and a full replica: it takes the place of bulk work, which goes on afterwards as if nothing had been."""
+"""An urgent request and a full replica: bulk work gives way, and goes on afterwards as if nothing had been."""
 
 from __future__ import annotations
 
