@@ -21,6 +21,7 @@ from deployments.config_errors import ConfigError
 from deployments.problems import Withheld, problems_of, without_insides
 from deployments.tenant_keys import checked_key, is_key, without_key
 from engine.config import Backend, CpuKernels, CudaGraphs, Dtype, EngineConfig
+from scheduling.admission import AdmissionBounds
 from scheduling.batch_plan import Preemption
 from scheduling.score import ScorePolicy
 
@@ -155,11 +156,15 @@ class ServingConfig(TopSettings):
 
 
 class ClassConfig(Settings):
-    """A service class: priorities from `min_priority` up to the next class, and the objectives of its goodput."""
+    """A service class: priorities from `min_priority` up to the next class, and the objectives of its goodput.
+
+    max_predicted_wait_s: a bound of its own on the wait that is predicted at the door.
+    """
 
     min_priority: Priority
     ttft_s: Positive
     tpot_s: Positive
+    max_predicted_wait_s: Positive | None = None
 
 
 class TenantConfig(Settings):
@@ -171,7 +176,7 @@ class TenantConfig(Settings):
 
 
 class BoundsConfig(Settings):
-    """What the service holds at most. max_predicted_wait_s: the longest Retry-After that a refusal tells."""
+    """What the service holds at most. max_predicted_wait_s: whoever would wait longer is refused at once."""
 
     max_waiting: Annotated[int, Field(ge=1, le=MAX_WAITING)] = 1024
     max_waiting_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -227,6 +232,16 @@ class IngressUserConfig(TopSettings):
         if beta == 0 and info.data.get("alpha") == 0:
             raise ValueError("alpha or beta above 0")
         return beta
+
+    def admission_bounds(self) -> AdmissionBounds:
+        """What the queues go by."""
+        own = {name: each.max_predicted_wait_s for name, each in self.classes.items()}
+        return AdmissionBounds(
+            max_waiting=self.bounds.max_waiting,
+            max_waiting_tokens=self.bounds.max_waiting_tokens,
+            max_wait_s=self.bounds.max_predicted_wait_s,
+            max_wait_s_by_class={name: wait_s for name, wait_s in own.items() if wait_s is not None},
+        )
 
     def tenant_weights(self) -> dict[str, float]:
         """By tenant's name; all keys of one tenant have the same weight."""

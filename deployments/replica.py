@@ -137,7 +137,9 @@ class ModelReplica:
         return [] if self._is_leaving else [self._registration()]
 
     def _registration(self) -> QueueMessage:
-        return Register(self._state, self._link.lease_ids, self._link.held_ids)
+        stats = self._link.stats
+        num_served = stats.prompt_tokens + stats.generation_tokens
+        return Register(self._state, self._link.lease_ids, self._link.held_ids, num_served)
 
     def _describe(self, config: EngineConfig) -> ReplicaState:
         capacity = self._capacity

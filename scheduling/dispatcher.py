@@ -12,6 +12,7 @@ from scheduling.admission import Admission, AdmissionBounds
 from scheduling.errors import LeaseEnded
 from scheduling.events import Event, Expired, Moved, Resumed, Shed
 from scheduling.fleet import Fleet
+from scheduling.front_door import FrontDoor
 from scheduling.granting import Granting
 from scheduling.hopeless import never_fits, too_late
 from scheduling.lease_desk import LeaseDesk
@@ -21,7 +22,6 @@ from scheduling.queue import QueuedTicket
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
-from scheduling.shedding import make_room
 from scheduling.snapshot import QueueSnapshot, take_snapshot
 from scheduling.waiting_room import WaitingRoom
 
@@ -52,6 +52,7 @@ class Dispatcher:
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
         self._granting = Granting(self._room, self._fleet, self._leases)
+        self._door = FrontDoor(self._room, self._admission, self._granting, self._leases)
         self._events: list[Event] = []
         self._now_s: float | None = None
 
@@ -87,7 +88,8 @@ class Dispatcher:
         return min((first_s for first_s in firsts if first_s is not None), default=None)
 
     def snapshot(self, now_s: float) -> QueueSnapshot:
-        return take_snapshot(self._room.queue, self._fleet, self._advance(now_s))
+        rate = self._admission.rate
+        return take_snapshot(self._room.queue, self._fleet, rate, self._advance(now_s))
 
     def drain_events(self) -> list[Event]:
         """What owners and replicas must be told since the last call, beside grants."""
@@ -134,12 +136,20 @@ class Dispatcher:
         for lease_id in lost:
             self._room.take(lease_id)  # those that were parked there
         self._fleet.remove(replica_id)
+        self._admission.rate.forget(replica_id)
         return lost
 
     def quarantine(self, replica_id: str) -> None:
         """No grants go there until it registers again; what it runs goes on."""
         self._withdraw_grants(replica_id)
         self._fleet.quarantine(replica_id)
+
+    def observe_service(self, replica_id: str, num_served: int, now_s: float) -> None:
+        """The replica has computed so many tokens since its start: what waits is predicted from that."""
+        rate = self._admission.rate
+        rate.observe(replica_id, num_served, self._advance(now_s), is_busy=self._room.backlog().num_waiting > 0)
+        if (tokens_per_s := rate.tokens_per_s) is not None:
+            self._room.queue.turns.set_rate(tokens_per_s)
 
     def claim(self, lease_id: str, replica_id: str) -> None:
         """The replica holds the lease, whatever became of the grant here; the first of two claims stands."""
@@ -177,6 +187,7 @@ class Dispatcher:
 
         Raises:
             QueueFull: too much waits, and nobody who may be shed has a lower key.
+            WaitTooLong: it would wait for longer than its class may.
             DeadlineUnmeetable, DeadlinePassed: it cannot start in time.
             NeverFits: no registered replica is large enough.
             LeaseEnded: this attempt is over.
@@ -190,10 +201,10 @@ class Dispatcher:
         newcomer = self._room.stamped(ticket, owner, now_s)
         if (hopeless := too_late(newcomer, now_s) or never_fits(newcomer, self._fleet)) is not None:
             raise hopeless
-        self._room.enter(newcomer)
-        if ticket.stamp is None and self._admission.is_exceeded_by(self._room.backlog()):
-            self._grant_heads(now_s)  # nobody gives way to an idle slot
-            self._make_room(newcomer, now_s)
+        if ticket.stamp is not None:
+            self._room.enter(newcomer)
+        else:
+            self._events += self._door.let_in(newcomer, now_s, self._grant_heads)
         return newcomer.stamp
 
     def cancel(self, lease_id: str) -> None:
@@ -205,8 +216,7 @@ class Dispatcher:
 
         num_served: tokens of prompt and answer that it was served; None where that is not known.
         """
-        if self._end(lease_id, num_served) is not None:
-            self._admission.count_release()
+        self._end(lease_id, num_served)
 
     def fail(self, lease_id: str) -> None:
         """The attempt is over and never ran, so it does not count as served. Idempotent; an unknown id is fine."""
@@ -236,7 +246,6 @@ class Dispatcher:
         """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue."""
         before_s = now_s if self._now_s is None else self._now_s
         self._now_s = max(before_s, now_s, before_s if at_least_s is None else at_least_s)
-        self._admission.pass_time(self._now_s - before_s, self.num_running)
         return self._now_s
 
     def _leased(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
@@ -256,20 +265,13 @@ class Dispatcher:
         queued = self._room.get(lease_id)
         return None if queued is None or queued.parked_on is not None else self._room.take(lease_id)
 
-    def _end(self, lease_id: str, num_served: int | None) -> Lease | None:
+    def _end(self, lease_id: str, num_served: int | None) -> None:
         self._room.take(lease_id)
         lease = self._leases.end(lease_id)
         if lease is not None and lease.queued is not None and num_served is not None:
             self._room.queue.settle(lease.queued, num_served)
-        return lease
-
-    def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
-        """Sheds lower keys, or refuses the newcomer; nothing to do when it has been granted meanwhile."""
-        if newcomer.lease_id not in self._room:
-            return
-        for shed in make_room(newcomer, self._room, self._admission, now_s):
-            self._leases.give_up(shed.lease_id)
-            self._events.append(shed)
+            if num_served:
+                self._admission.rate.observe_release(lease.queued.num_charged, num_served)
 
     def _withdraw_grants(self, replica_id: str) -> None:
         """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""

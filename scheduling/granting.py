@@ -28,6 +28,12 @@ class Granting:
             if not served:
                 return
 
+    def could_serve(self, newcomer: QueuedTicket) -> bool:
+        """Whether it would not wait at all: it comes before all who do, and there is a place for it."""
+        head = self._room.head()
+        is_first = head is None or self._room.key_now(newcomer) > self._room.key_now(head)
+        return is_first and self._place_for(newcomer) is not None
+
     def _grant(self, head: QueuedTicket, now_s: float, events: list[Event]) -> bool:
         if (hopeless := never_fits(head, self._fleet)) is not None:
             self._room.take(head.lease_id)

@@ -8,11 +8,12 @@ from scheduling.fleet import Fleet
 from scheduling.queue import WaitingQueue
 from scheduling.replicas import Replica, WaitReason
 from scheduling.score import ScorePolicy
+from scheduling.service_rate import ServiceRate
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingView:
-    """One waiting ticket."""
+    """One waiting ticket. predicted_wait_s: from now on, if nobody else came; None while nothing has been measured."""
 
     request_id: str
     lease_id: str
@@ -23,6 +24,7 @@ class WaitingView:
     waited_s: float
     num_prompt_tokens: int
     why: WaitReason
+    predicted_wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +41,41 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """The queue at one moment; `waiting` in the order in which it will run."""
+    """The queue at one moment; `waiting` in the order in which it will run.
+
+    tokens_per_s: what all replicas serve together while somebody waits, as last measured.
+    """
 
     policy: ScorePolicy
     waiting: tuple[WaitingView, ...]
     waiting_tokens: int
     replicas: tuple[ReplicaView, ...]
+    tokens_per_s: float | None = None
 
     @property
     def num_running(self) -> int:
         return sum(len(replica.running) for replica in self.replicas)
 
 
-def take_snapshot(queue: WaitingQueue, fleet: Fleet, now_s: float) -> QueueSnapshot:
+def take_snapshot(queue: WaitingQueue, fleet: Fleet, rate: ServiceRate, now_s: float) -> QueueSnapshot:
     return QueueSnapshot(
         policy=queue.policy,
-        waiting=_waiting_views(queue, fleet, now_s),
+        waiting=_waiting_views(queue, fleet, rate.expected_tokens_per_s, now_s),
         waiting_tokens=queue.num_tokens,
         replicas=tuple(_replica_view(replica) for replica in fleet),
+        tokens_per_s=rate.tokens_per_s,
     )
 
 
-def _waiting_views(queue: WaitingQueue, fleet: Fleet, now_s: float) -> tuple[WaitingView, ...]:
+def _waiting_views(
+    queue: WaitingQueue, fleet: Fleet, tokens_per_s: float | None, now_s: float
+) -> tuple[WaitingView, ...]:
     head = queue.peek()
     head_reason = WaitReason.READY if head is None else fleet.wait_reason(head.ticket.need)
     views = []
+    num_tokens = 0
     for queued in queue:
+        num_tokens += queued.ticket.need.expected
         own_reason = WaitReason.GAVE_WAY if queued.parked_on is not None else fleet.wait_reason(queued.ticket.need)
         bypassed = own_reason is WaitReason.READY and head_reason is not WaitReason.READY
         views.append(
@@ -78,6 +89,7 @@ def _waiting_views(queue: WaitingQueue, fleet: Fleet, now_s: float) -> tuple[Wai
                 waited_s=max(0.0, now_s - queued.stamp.arrival_s),
                 num_prompt_tokens=queued.ticket.num_prompt_tokens,
                 why=WaitReason.BEHIND_HEAD if bypassed else own_reason,
+                predicted_wait_s=None if tokens_per_s is None else num_tokens / tokens_per_s,
             )
         )
     return tuple(views)

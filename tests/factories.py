@@ -18,6 +18,7 @@ def make_ticket(
     stamp: Stamp | None = None,
     tenant: str = "default",
     service_class: str = "standard",
+    content: str = "",
 ) -> Ticket:
     return Ticket(
         lease_id=lease_id,
@@ -29,6 +30,7 @@ def make_ticket(
         stamp=stamp,
         tenant=tenant,
         service_class=service_class,
+        content=content,
     )
 
 

@@ -76,12 +76,13 @@ class Parked:
 class Register:
     """A replica says that it is here and what it holds; `parked` are those of its leases that gave way to others.
 
-    Repeated as its heartbeat.
+    Repeated as its heartbeat. num_served: prompt and output tokens that it has computed since its start.
     """
 
     state: ReplicaState
     holding: tuple[str, ...] = ()
     parked: tuple[str, ...] = ()
+    num_served: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,7 @@ class QueueState:
                 self._owner_of_replica[owner] = state.replica_id
                 if self._running is None or state.replica_id in self._running:
                     self._admit(message)
+                    self.dispatcher.observe_service(state.replica_id, message.num_served, now_s)
             case Leave(replica_id):
                 self._registered.pop(replica_id, None)
                 self.dispatcher.remove_replica(replica_id)
