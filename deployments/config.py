@@ -23,7 +23,7 @@ from deployments.tenant_keys import checked_key, is_key, without_key
 from engine.config import Backend, CpuKernels, CudaGraphs, Dtype, EngineConfig
 from scheduling.admission import AdmissionBounds
 from scheduling.batch_plan import Preemption
-from scheduling.score import ScorePolicy
+from scheduling.score import PolicyName, ScorePolicy
 
 INGRESS_NAME = "Ingress"
 MAX_RANK_CPUS = 0.3
@@ -196,10 +196,14 @@ DEFAULT_CLASSES = {
 class IngressUserConfig(TopSettings):
     """The Ingress's `user_config`: what may change while the service runs.
 
-    tiers: the priority of each `service_tier`; those not named keep their default. tenants: by API key, or by `sha256:`
-    and the key's hex digest; with none everyone is the tenant `default`.
+    policy, quantum_tokens, promote_after_s: see `ScorePolicy`. tiers: the priority of each `service_tier`; those not
+    named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none everyone is the
+    tenant `default`.
     """
 
+    policy: PolicyName = "aged"
+    quantum_tokens: Annotated[int, Field(ge=1, le=2**20)] = 256
+    promote_after_s: Positive = 30.0
     alpha: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     beta: Annotated[float, Field(ge=0, le=1e9)] = 0.1
     tiers: dict[str, Priority] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
@@ -260,7 +264,7 @@ class IngressUserConfig(TopSettings):
         return tenants
 
     def score_policy(self, epoch: int = 0) -> ScorePolicy:
-        return ScorePolicy(self.alpha, self.beta, epoch)
+        return ScorePolicy(self.alpha, self.beta, epoch, self.policy, self.quantum_tokens, self.promote_after_s)
 
     def class_of(self, priority: float) -> str:
         """The class with the highest `min_priority` that is not above `priority`; below all of them, the lowest."""

@@ -23,7 +23,7 @@ from deployments.feed.sender import Feeds, IngressGone
 from deployments.generate_call import GenerateCall, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
-from deployments.queueing.messages import Claim, Leave, Move, Parked, QueueMessage, Register, Release, Resume
+from deployments.queueing.messages import Claim, Fallen, Leave, Move, Parked, QueueMessage, Register, Release, Resume
 from deployments.queueing.vital_task import loud_task
 from deployments.replica_life import ReplicaLife
 from deployments.telemetry.json_log import make_logger
@@ -71,6 +71,7 @@ class ModelReplica:
             channel,
             lambda lease_id, num_served: self._line.tell(Release(lease_id, num_served)),
             lambda lease_id: self._line.tell(Parked(lease_id, self._replica_id)),
+            lambda lease_id, level: self._line.mention(Fallen(lease_id, level)),
         )
         self._feeds = Feeds(self._link.forsake)
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
@@ -156,7 +157,7 @@ class ModelReplica:
     def _obey(self, order: Resume | Move) -> None:
         """What the queue decides of those who gave way here."""
         if isinstance(order, Resume):
-            self._link.resume(order.lease_id)
+            self._link.resume(order.lease_id, order.stamp)
         else:
             self._link.move(order.lease_id)
 

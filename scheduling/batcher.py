@@ -7,13 +7,14 @@ The best keys go first, everywhere. How a preempted sequence loses its blocks, a
 from __future__ import annotations
 
 from bisect import insort
+from dataclasses import replace
 
 from scheduling.batch_plan import BatchLimits, Plan, Slice
 from scheduling.cost_model import EngineCosts
 from scheduling.errors import NeverFits
 from scheduling.kv_blocks import BlockPool, PrefixMatch
 from scheduling.preemption import Preempter, PreemptionCounts
-from scheduling.score import ScorePolicy
+from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence, SequenceStatus
 from scheduling.token_share import TokenShare
 
@@ -41,6 +42,7 @@ class Batcher:
         self._running: list[Sequence] = []  # best first
         self._held: dict[str, Sequence] = {}  # parked, until somebody says that they may go on
         self._holds_displaced = False
+        self._fallen: list[Sequence] = []
         self._num_added = self._num_parked = 0
         self._share = TokenShare(limits)
         self._preempter = Preempter(limits.preemption, pool)
@@ -78,9 +80,11 @@ class Batcher:
             for seq_id in list(self._held):
                 self.resume(seq_id)
 
-    def resume(self, seq_id: str) -> None:
-        """One that was held may go on; an id that is not held is fine."""
+    def resume(self, seq_id: str, stamp: Stamp | None = None) -> None:
+        """One that was held may go on, under this stamp if one is given; an id that is not held is fine."""
         if (sequence := self._held.pop(seq_id, None)) is not None:
+            if stamp is not None:
+                self._set_stamp(sequence, stamp)
             insort(self._waiting, sequence, key=self._rank)
 
     def __contains__(self, seq_id: str) -> bool:
@@ -151,6 +155,29 @@ class Batcher:
             self._budget.earn(min(num_tokens, max(0, num_computed - sequence.num_reached)))
         if token_id is not None:
             sequence.token_ids.append(token_id)
+        if self._policy is not None and self._policy.has_levels:
+            self._let_fall(sequence, self._policy)
+
+    def take_fallen(self) -> list[Sequence]:
+        """Those whose level has changed since the last call."""
+        fallen, self._fallen = self._fallen, []
+        return fallen
+
+    def _let_fall(self, sequence: Sequence, policy: ScorePolicy) -> None:
+        """Who has used up the quantum of its level goes on a level below."""
+        num_served = max(sequence.num_computed, sequence.num_reached)
+        if num_served - sequence.num_at_level <= policy.quantum(sequence.stamp.level):
+            return
+        sequence.num_at_level = num_served
+        self._running.remove(sequence)
+        self._set_stamp(sequence, replace(sequence.stamp, level=sequence.stamp.level + 1))
+        insort(self._running, sequence, key=self._rank)
+        self._fallen.append(sequence)
+
+    def _set_stamp(self, sequence: Sequence, stamp: Stamp) -> None:
+        assert self._policy is not None
+        sequence.stamp = stamp
+        self._ranks[sequence.seq_id] = (-self._policy.key(stamp), self._ranks[sequence.seq_id][1])
 
     def _rank(self, sequence: Sequence) -> tuple[float, int]:
         return self._ranks[sequence.seq_id]
@@ -161,7 +188,7 @@ class Batcher:
     def _outranks(self, one: Sequence, other: Sequence) -> bool:
         """Whether `other` would give way to `one`."""
         assert self._policy is not None
-        return self._key(one) > self._key(other) + self._limits.preemption_margin_levels * self._policy.alpha
+        return self._key(one) > self._key(other) + self._policy.margin(self._limits.preemption_margin_levels)
 
     # Room for the decodes
 
@@ -239,7 +266,7 @@ class Batcher:
         assert self._policy is not None
         if self._limits.preemption == "off":
             return []
-        least = self._key(newcomer) - self._limits.preemption_margin_levels * self._policy.alpha
+        least = self._key(newcomer) - self._policy.margin(self._limits.preemption_margin_levels)
         return [
             other
             for other in reversed(self._running)

@@ -178,7 +178,12 @@ class Dispatcher:
         """
         parked = self._leases.park(lease_id, replica_id, self._take_unleased(lease_id))
         if parked is not None:
-            self._room.enter(parked)
+            self._room.enter(parked, self._now_s)
+
+    def restamp(self, lease_id: str, level: int) -> None:
+        """The replica's engine has let it fall to this level. An unknown id is fine."""
+        self._leases.restamp(lease_id, level)
+        self._room.restamp(lease_id, level)
 
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
@@ -271,6 +276,7 @@ class Dispatcher:
         if lease is not None and lease.queued is not None and num_served is not None:
             self._room.queue.settle(lease.queued, num_served)
             if num_served:
+                self._room.lengths.observe(lease.queued.ticket, num_served)
                 self._admission.rate.observe_release(lease.queued.num_charged, num_served)
 
     def _withdraw_grants(self, replica_id: str) -> None:
@@ -285,6 +291,8 @@ class Dispatcher:
     def _sweep(self, now_s: float) -> list[Expired]:
         for untaken in self._leases.take_due(now_s):
             self._room.return_ungranted(untaken)
+        for raised in self._room.promote(now_s):
+            self._leases.restamp(raised.lease_id, raised.stamp.level)
         overdue = self._room.take_overdue(now_s)
         for expired in overdue:
             self._leases.give_up(expired.lease_id)

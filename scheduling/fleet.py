@@ -80,10 +80,14 @@ class Fleet:
         candidates = [replica for replica in self._replicas.values() if replica.has_room_for(need)]
         return min(candidates, key=_load).state.replica_id if candidates else None
 
-    def where_outranked(self, need: TokenNeed, key: float, level: float) -> str | None:
+    @property
+    def has_free_slot(self) -> bool:
+        return len(self._roomiest) > 0
+
+    def where_outranked(self, need: TokenNeed, key: float, margin: Callable[[float], float]) -> str | None:
         """The replica where the lowest of all keys runs, if `key` outranks it by the replica's margin; None if not.
 
-        level: what a level of priority is worth, in key units.
+        margin: what so many levels of priority are worth, in key units.
         """
         for replica_id in self._changed:
             self._place_victim(self._replicas[replica_id])
@@ -94,7 +98,7 @@ class Fleet:
         replica = self._replicas[weakest]
         victim = replica.next_victim()
         assert victim is not None, f"{weakest} has nobody to give way"
-        is_outranked = key > victim.key + replica.state.preemption_margin_levels * level
+        is_outranked = key > victim.key + margin(replica.state.preemption_margin_levels)
         return weakest if is_outranked and replica.could_make_room_for(need, victim) else None
 
     def max_request_tokens(self) -> int | None:

@@ -23,6 +23,8 @@ class Granting:
 
     def run(self, now_s: float, events: list[Event]) -> None:
         """Grants for as long as the head can be served; what has to be told beside grants is added to `events`."""
+        if self._room.policy.ages and self._fleet.has_free_slot:
+            self._room.refresh(now_s)
         while (head := self._room.head()) is not None:
             served = self._unpark(head, events) if head.parked_on is not None else self._grant(head, now_s, events)
             if not served:
@@ -51,7 +53,7 @@ class Granting:
         roomy = self._fleet.best_for(need)
         if roomy is not None:
             return roomy
-        return self._fleet.where_outranked(need, self._room.key_now(head), level=policy.margin(1))
+        return self._fleet.where_outranked(need, self._room.key_now(head), policy.margin)
 
     def _unpark(self, head: QueuedTicket, events: list[Event]) -> bool:
         """A parked one goes on where it is, or, where only another replica has room, moves."""
@@ -59,7 +61,7 @@ class Granting:
         home = self._fleet.get(head.parked_on)
         if home is not None and home.has_room_for(head.ticket.need):
             self._leases.resume(self._room.grant(head))
-            events.append(Resumed(head.parked_on, head.lease_id))
+            events.append(Resumed(head.parked_on, head.lease_id, head.stamp))
         elif self._fleet.best_for(head.ticket.need) is not None:
             self._room.grant(head)
             events.append(Moved(head.parked_on, head.lease_id))

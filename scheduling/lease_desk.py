@@ -63,6 +63,13 @@ class LeaseDesk:
         self._table.hold(Lease(lease_id, replica_id, LeaseStatus.PARKED, parked))
         return parked
 
+    def restamp(self, lease_id: str, level: int) -> None:
+        """The ticket of a lease, if it has one, has another level."""
+        lease = self._table.get(lease_id)
+        if lease is not None and lease.queued is not None:
+            stamp = replace(lease.queued.stamp, level=level)
+            self._table.hold(replace(lease, queued=replace(lease.queued, stamp=stamp)))
+
     def resume(self, queued: QueuedTicket) -> None:
         """A parked one may run again where it is."""
         lease = self._table.get(queued.lease_id)

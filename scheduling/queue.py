@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from scheduling.fairness import FairShares
@@ -70,7 +70,7 @@ class WaitingQueue:
         self._queued: dict[str, QueuedTicket] = {}
         self._lines: dict[str, LazyHeap] = {}
         self._sheddable_worst_first = LazyHeap()
-        self._work = WorkAhead(_grain(policy))
+        self._work = WorkAhead(policy.grain)
         self._num_tokens = self._num_parked = 0
         self._next_seq = 0
 
@@ -191,10 +191,13 @@ class WaitingQueue:
             self._note_head(queued.tenant)
         return queued
 
-    def rekey(self, policy: ScorePolicy) -> None:
-        """Orders everyone anew under other weights; stamps stay as they are."""
+    def rekey(self, policy: ScorePolicy, restamp: Callable[[Ticket, Stamp], Stamp] | None = None) -> None:
+        """Orders everyone anew under another policy; stamps stay as they are but for what `restamp` adds to them."""
         self._policy = policy
-        self._lines, self._sheddable_worst_first, self._work = {}, LazyHeap(), WorkAhead(_grain(policy))
+        if restamp is not None:
+            for lease_id, queued in self._queued.items():
+                self._queued[lease_id] = replace(queued, stamp=restamp(queued.ticket, queued.stamp))
+        self._lines, self._sheddable_worst_first, self._work = {}, LazyHeap(), WorkAhead(policy.grain)
         self._num_tokens = self._num_parked = 0
         for queued in self._queued.values():
             self._count(queued, 1)
@@ -249,8 +252,3 @@ class WaitingQueue:
 
     def _turn(self, queued: QueuedTicket, tag_s: float) -> Position:
         return (-self._policy.turn_key(queued.stamp, tag_s), tag_s, queued.stamp.arrival_s, queued.seq)
-
-
-def _grain(policy: ScorePolicy) -> float:
-    """Keys of a second's arrivals, or of a tenth of a level where waiting counts for nothing."""
-    return policy.beta or policy.alpha / 10

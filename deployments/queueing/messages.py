@@ -73,6 +73,14 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallen:
+    """The replica's engine has let this lease fall to a level."""
+
+    lease_id: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
 class Register:
     """A replica says that it is here and what it holds; `parked` are those of its leases that gave way to others.
 
@@ -104,7 +112,7 @@ class Configure:
     tenant_weights: dict[str, float] = field(default_factory=dict)
 
 
-QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Register | Leave | Configure
+QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Fallen | Register | Leave | Configure
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +150,10 @@ class Introduce:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """To a replica: this parked lease may go on."""
+    """To a replica: this parked lease may go on, under this stamp."""
 
     lease_id: str
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)

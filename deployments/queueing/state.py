@@ -19,6 +19,7 @@ from deployments.queueing.messages import (
     Configure,
     Delivery,
     Enqueue,
+    Fallen,
     Granted,
     Introduce,
     Leave,
@@ -154,6 +155,8 @@ class QueueState:
                 self.dispatcher.claim(lease_id, replica_id)
             case Parked(lease_id, replica_id):
                 self.dispatcher.park(lease_id, replica_id)
+            case Fallen(lease_id, level):
+                self.dispatcher.restamp(lease_id, level)
             case Register(state):
                 self._registered[state.replica_id] = message
                 self._owner_of_replica[owner] = state.replica_id
@@ -196,8 +199,8 @@ class QueueState:
 
     def _tell(self, event: Event) -> None:
         match event:
-            case Resumed(replica_id, lease_id):
-                self._post_to_replica(replica_id, Resume(lease_id))
+            case Resumed(replica_id, lease_id, stamp):
+                self._post_to_replica(replica_id, Resume(lease_id, stamp))
             case Moved(replica_id, lease_id):
                 self._post_to_replica(replica_id, Move(lease_id))
             case _:

@@ -106,7 +106,7 @@ def test_a_freed_slot_goes_to_the_parked_one_if_it_is_next() -> None:
     enqueue(dispatcher, "newer", now_s=3)
     dispatcher.release("urgent")
     assert granted(dispatcher, now_s=4) == []
-    assert dispatcher.drain_events() == [Resumed("r1", "late")]
+    assert dispatcher.drain_events() == [Resumed("r1", "late", Stamp(0, 1))]
     assert waiting(dispatcher, now_s=4) == ["newer"]
 
 
@@ -180,7 +180,7 @@ def test_a_restarted_queue_learns_who_is_parked_from_the_replica_and_who_it_is_f
     assert waiting(dispatcher) == ["late"]
     dispatcher.release("urgent")
     assert granted(dispatcher, now_s=6) == []
-    assert dispatcher.drain_events() == [Resumed("r1", "late")]
+    assert dispatcher.drain_events() == [Resumed("r1", "late", Stamp(0, 1))]
 
 
 def test_a_restarted_queue_knows_the_keys_of_what_runs_from_the_ingress() -> None:
