@@ -1,0 +1,88 @@
+"""Owns the twin's use of the dispatcher: requests in, decisions out. Knows nothing of engines, clients or latencies.
+
+All use of `scheduling.dispatcher` is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduling.admission import AdmissionBounds
+from scheduling.dispatcher import Dispatcher
+from scheduling.errors import SchedulingError
+from scheduling.overtaking import OvertakingMonitor
+from scheduling.replicas import ReplicaState
+from scheduling.request import Grant, Ticket
+from scheduling.score import ScorePolicy
+
+_OWNER = "ingress"  # one is enough: it never goes away
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A request that waits no more and was not granted anything."""
+
+    lease_id: str
+    error: SchedulingError
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What the queue has to say at one moment."""
+
+    granted: list[Grant]
+    given_up: list[GivenUp]
+
+
+class QueueSide:
+    """The model's queue, as its ingress and its replicas use it."""
+
+    def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
+        self._dispatcher = Dispatcher(policy, bounds)
+
+    @property
+    def num_waiting(self) -> int:
+        return self._dispatcher.num_waiting
+
+    @property
+    def overtaking(self) -> OvertakingMonitor:
+        return self._dispatcher.overtaking
+
+    def add_replica(self, state: ReplicaState) -> None:
+        self._dispatcher.register_replica(state)
+
+    def close_replica(self, replica_id: str) -> None:
+        """No grants go there any more; what it runs goes on."""
+        self._dispatcher.quarantine(replica_id)
+
+    def remove_replica(self, replica_id: str) -> None:
+        """It must run nothing any more."""
+        lost = self._dispatcher.remove_replica(replica_id)
+        assert not lost, f"{replica_id} still ran {lost}"
+
+    def ask(self, ticket: Ticket, now_s: float) -> GivenUp | None:
+        """Lets the request wait, unless it is refused."""
+        try:
+            self._dispatcher.enqueue(ticket, _OWNER, now_s)
+        except SchedulingError as error:
+            return GivenUp(ticket.lease_id, error)
+        return None
+
+    def taken(self, lease_id: str, replica_id: str) -> None:
+        """The replica has the request."""
+        self._dispatcher.claim(lease_id, replica_id)
+
+    def end(self, lease_id: str) -> None:
+        """The replica has answered it."""
+        self._dispatcher.release(lease_id)
+
+    def decide(self, now_s: float) -> Decisions:
+        """What is decided by now, deadlines included."""
+        events = [*self._dispatcher.expire(now_s)]
+        granted = [grant for _, grant in self._dispatcher.dispatch(now_s)]
+        given_up = [GivenUp(event.lease_id, event.error) for event in [*events, *self._dispatcher.drain_events()]]
+        return Decisions(granted, given_up)
+
+    def next_due_s(self) -> float | None:
+        """When `decide` will have something to say though nothing happens before."""
+        return self._dispatcher.next_due_s()
