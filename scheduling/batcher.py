@@ -11,7 +11,8 @@ from bisect import insort
 from scheduling.batch_plan import BatchLimits, Plan, Slice
 from scheduling.cost_model import EngineCosts
 from scheduling.errors import NeverFits
-from scheduling.kv_blocks import BlockPool, PrefixMatch
+from scheduling.block_account import BlockAccount
+from scheduling.kv_blocks import PrefixMatch
 from scheduling.preemption import Preempter, PreemptionCounts
 from scheduling.score import ScorePolicy
 from scheduling.sequence import Sequence, SequenceStatus
@@ -32,7 +33,7 @@ class Batcher:
     are sure of theirs, so that not even decodes can.
     """
 
-    def __init__(self, limits: BatchLimits, pool: BlockPool) -> None:
+    def __init__(self, limits: BatchLimits, pool: BlockAccount) -> None:
         self._limits = limits
         self._pool = pool
         self._policy: ScorePolicy | None = None
@@ -136,6 +137,10 @@ class Batcher:
             self._budget.earn(min(num_tokens, max(0, num_computed - sequence.num_reached)))
         if token_id is not None:
             sequence.token_ids.append(token_id)
+
+    def record_decodes(self, parts: list[Slice], token_id: int) -> None:
+        """What `record` does, for decodes that have all chosen the same."""
+        self._steady.record([part.sequence for part in parts], 1, token_id)
 
     # Many steps at once
 

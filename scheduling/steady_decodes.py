@@ -10,14 +10,14 @@ from collections.abc import Sequence as Many
 
 from scheduling.batch_plan import BatchLimits
 from scheduling.churn_budget import ChurnBudget
-from scheduling.kv_blocks import BlockPool
+from scheduling.block_account import BlockAccount
 from scheduling.sequence import Sequence
 
 
 class SteadyDecodes:
     """Looks ahead over one batch while nobody joins, leaves or gives way."""
 
-    def __init__(self, limits: BatchLimits, pool: BlockPool, budget: ChurnBudget) -> None:
+    def __init__(self, limits: BatchLimits, pool: BlockAccount, budget: ChurnBudget) -> None:
         self._limits = limits
         self._pool = pool
         self._budget = budget
@@ -44,6 +44,11 @@ class SteadyDecodes:
                 extended = pool.extend(sequence.seq_id, num_held)
                 assert extended, f"{sequence.seq_id}: no block for a step that was sure of it"
                 sequence.num_room = pool.num_held(sequence.seq_id) * block_size
+        self.record(running, num_steps, token_id)
+
+    def record(self, running: Many[Sequence], num_steps: int, token_id: int) -> None:
+        """Each of them has got so many tokens, for which there was room."""
+        pool, block_size, is_full = self._pool, self._pool.block_size, self._budget.is_full
         tokens = [token_id] * num_steps
         for sequence in running:
             start = sequence.num_computed
@@ -51,7 +56,7 @@ class SteadyDecodes:
             sequence.num_computed = num_computed = start + num_steps
             if num_computed // block_size > start // block_size:
                 pool.record(sequence.seq_id, sequence.token_ids, num_computed)
-            if not self._budget.is_full:
+            if not is_full:
                 self._budget.earn_singly(min(num_steps, num_computed - sequence.num_reached))
 
     def _num_within_blocks(self, lengths: list[int], rooms: list[int], most: int) -> int:

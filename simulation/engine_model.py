@@ -39,9 +39,9 @@ class EngineModel:
         if not self.spread or not rises or not 0 < self.spread[0] <= self.spread[-1] < math.inf:
             raise ValueError(f"spread: expected finite factors above 0 that never fall, got {list(self.spread)!r}")
 
-    def plan_s(self, plan: Plan) -> float:
-        """How long the step takes, copies first."""
-        took_s = self.decodes_s(len(plan.decode), sum(part.start for part in plan.decode))
+    def plan_s(self, plan: Plan, num_context: int) -> float:
+        """How long the step takes, copies first. num_context: tokens that its decodes attend to, if it has any."""
+        took_s = self.decodes_s(len(plan.decode), num_context if plan.decode else 0)
         for part in plan.prefill:
             took_s += self.step.prefill_token_s * part.num_tokens
             took_s += self.prefill_context_s * context_sum(part.num_tokens, part.start)
@@ -95,6 +95,11 @@ class ServiceOverheads:
             decode_seq_s=engine.step.decode_seq_s + self.token_s,
         )
         return replace(engine, step=served)
+
+
+def num_context_tokens(plan: Plan) -> int:
+    """Tokens in the cache that the plan's decodes attend to."""
+    return sum(part.start for part in plan.decode)
 
 
 def _require_seconds(name: str, value: float) -> None:

@@ -7,14 +7,16 @@ something: an end, a prompt, a shortage of blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from scheduling.batch_plan import BatchLimits, Plan
 from scheduling.batcher import Batcher
-from scheduling.kv_blocks import BlockPool
 from scheduling.preemption import PreemptionCounts
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence, SequenceStatus
-from simulation.engine_model import EngineModel
+from simulation.counted_blocks import CountedBlocks
+from simulation.decoding import Decoding
+from simulation.engine_model import EngineModel, num_context_tokens
 from simulation.step_tape import StepTape
 
 _TOKEN = 0  # what a token is does not matter here; whose it is stands in its sequence's salt
@@ -72,6 +74,16 @@ class _Answer:
     end: int  # tokens of prompt and answer
     has_begun: bool = False
 
+    @property
+    def num_to_come(self) -> int:
+        return self.end - len(self.sequence.token_ids)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether its next step is a decode, and not its first step of all."""
+        is_running = self.has_begun and self.sequence.status is SequenceStatus.RUNNING
+        return is_running and self.sequence.num_pending == 1 and self.num_to_come > 0
+
 
 @dataclass(frozen=True, slots=True)
 class _Step:
@@ -79,6 +91,7 @@ class _Step:
 
     plan: Plan
     took_s: float
+    num_steps: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +115,11 @@ class SimulatedReplica:
         self._costs = engine.engine_costs()
         self._tape = tape
         self._place = place % len(tape)
-        pool = BlockPool(shape.num_blocks, shape.block_size, shape.num_swap_slots)
+        pool = CountedBlocks(shape.num_blocks, shape.block_size, shape.num_swap_slots)
         self._batcher = Batcher(shape.limits, pool)
         self._answers: dict[str, _Answer] = {}
+        self._decoding = Decoding()
+        self._decoding_is_known = True
         self._inbox: list[Work] = []
         self._doing: _Step | _Run | None = None
         self._due_s: float | None = None
@@ -143,6 +158,7 @@ class SimulatedReplica:
         """The present step ends, and the next begins."""
         assert self._due_s is not None and self._doing is not None, f"{self.replica_id} has nothing to do"
         now_s, doing = self._due_s, self._doing
+        self._count(doing)
         progress = self._end_run(doing) if isinstance(doing, _Run) else self._end_step(doing)
         for lease_id in progress.ended:
             self._batcher.finish(lease_id)
@@ -152,13 +168,14 @@ class SimulatedReplica:
 
     def _begin(self, now_s: float) -> None:
         """The next step, or as many as can be done at once; none where there is nothing to do."""
+        has_come = bool(self._inbox)
         for work in self._inbox:
             self._add(work)
         self._inbox.clear()
         if not self._answers:
             self._doing = self._due_s = None
             return
-        self._doing = self._next_run(now_s) or self._next_step()
+        self._doing = (None if has_come else self._next_run(now_s)) or self._next_step()
         self._due_s = now_s + self._took_s(self._doing)
 
     def _add(self, work: Work) -> None:
@@ -181,41 +198,61 @@ class SimulatedReplica:
     def _next_step(self) -> _Step:
         plan = self._batcher.plan(self._costs)
         assert plan.decode or plan.prefill, f"{self.replica_id}: sequences wait, and nothing was planned"
-        return _Step(plan, self._engine.plan_s(plan) * self._tape.factor(self._place))
+        if plan.preempted or len(plan.decode) not in (0, len(self._decoding)):
+            self._decoding_is_known = False
+        num_context = self._decoding.num_context_tokens if self._decoding_is_known else num_context_tokens(plan)
+        return _Step(plan, self._engine.plan_s(plan, num_context) * self._tape.factor(self._place))
 
     def _end_step(self, step: _Step) -> Progress:
+        if not self._decoding_is_known:
+            return self._end_any_step(step)
+        progress = Progress()
+        if step.plan.decode:
+            self._batcher.record_decodes(step.plan.decode, _TOKEN)
+            progress.ended.extend(self._decoding.go_on(1))
+        for part in step.plan.prefill:
+            self._batcher.record(part, _TOKEN if part.completes else None)
+            if part.completes and self._goes_on(self._answers[part.sequence.seq_id], progress):
+                self._joins(self._answers[part.sequence.seq_id])
+        return progress
+
+    def _end_any_step(self, step: _Step) -> Progress:
+        """One after which it has to be found out anew who decodes."""
         progress = Progress()
         for part in step.plan.slices:
             self._batcher.record(part, _TOKEN if part.completes else None)
             if part.completes:
-                self._note(self._answers[part.sequence.seq_id], progress)
-        self._count(1, step.took_s)
+                self._goes_on(self._answers[part.sequence.seq_id], progress)
+        self._decoding.clear()
+        for answer in self._answers.values():
+            if answer.decodes:
+                self._joins(answer)
+        self._decoding_is_known = True
         return progress
 
-    def _note(self, answer: _Answer, progress: Progress) -> None:
-        """The sequence has one more token."""
+    def _goes_on(self, answer: _Answer, progress: Progress) -> bool:
+        """Whether the sequence, which has one more token, is to get another."""
         if not answer.has_begun:
             answer.has_begun = True
             progress.begun.append(answer.sequence.seq_id)
-        if len(answer.sequence.token_ids) >= answer.end:
+        if answer.num_to_come <= 0:
             progress.ended.append(answer.sequence.seq_id)
+        return answer.num_to_come > 0
+
+    def _joins(self, answer: _Answer) -> None:
+        self._decoding.join(answer.sequence.seq_id, len(answer.sequence.token_ids), answer.num_to_come)
 
     # Many steps
 
     def _next_run(self, now_s: float) -> _Run | None:
         """As many steps as nobody ends in before the last of them; None where the next is not one of decodes alone."""
-        most, num_context = min(self.shape.max_skip, len(self._tape) - self._place), 0
-        for answer in self._answers.values():
-            if answer.sequence.status is SequenceStatus.RUNNING:
-                if not answer.has_begun:
-                    return None
-                num_tokens = len(answer.sequence.token_ids)
-                most = min(most, answer.end - num_tokens)
-                num_context += num_tokens - 1
-        if self.shape.max_skip == 1 or not (num_steps := self._batcher.num_steady_steps(most)):
-            return None
         num_running = self._batcher.num_running
-        first_s = self._engine.decodes_s(num_running, num_context)
+        if self.shape.max_skip == 1 or not num_running or len(self._decoding) != num_running:
+            return None
+        most = min(self.shape.max_skip, len(self._tape) - self._place, self._decoding.num_rounds_left())
+        if not (num_steps := self._batcher.num_steady_steps(most)):
+            return None
+        first_s = self._engine.decodes_s(num_running, self._decoding.num_context_tokens)
         return _Run(now_s, num_steps, first_s, num_running * self._engine.step.context_token_s)
 
     def _shorten(self, run: _Run, now_s: float) -> None:
@@ -229,13 +266,7 @@ class SimulatedReplica:
 
     def _end_run(self, run: _Run) -> Progress:
         self._batcher.skip_steady_steps(run.num_steps, _TOKEN)
-        self._count(run.num_steps, self._took_s(run))
-        ended = [
-            lease_id
-            for lease_id, answer in self._answers.items()
-            if len(answer.sequence.token_ids) >= answer.end and answer.sequence.status is SequenceStatus.RUNNING
-        ]
-        return Progress(ended=ended)
+        return Progress(ended=self._decoding.go_on(run.num_steps))
 
     # The account
 
@@ -244,8 +275,8 @@ class SimulatedReplica:
             return doing.took_s
         return self._tape.run_s(self._place, doing.num_steps, doing.first_s, doing.growth_s)
 
-    def _count(self, num_steps: int, took_s: float) -> None:
-        """Before those that end with these steps are taken out."""
+    def _count(self, doing: _Step | _Run) -> None:
+        took_s, num_steps = self._took_s(doing), doing.num_steps
         self.activity.busy_s += took_s
         self.activity.slot_s += took_s * self._batcher.num_running
         self.activity.num_steps += num_steps
