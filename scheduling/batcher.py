@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import insort
 
 from scheduling.batch_plan import BatchLimits, Plan, Slice
+from scheduling.block_account import BlockAccount
 from scheduling.cost_model import EngineCosts
 from scheduling.errors import NeverFits
-from scheduling.block_account import BlockAccount
 from scheduling.kv_blocks import PrefixMatch
 from scheduling.preemption import Preempter, PreemptionCounts
 from scheduling.score import ScorePolicy
@@ -157,8 +157,8 @@ class Batcher:
         self._share.rest()
 
     def _stays_stuck(self, head: Sequence) -> bool:
-        """Whether decodes alone never let a head in that found no room: blocks only get fewer then, and nobody gives way
-        to it, unless a budget that was overdrawn recovers."""
+        """Whether decodes alone never let a head in that found no room. Blocks only get fewer then, and nobody gives
+        way to it, unless a budget that was overdrawn recovers."""
         is_lenient_later = self._limits.preemption != "off" and self._budget.is_overdrawn
         is_outranked = any(self._key(other) < self._least_kept(head) for other in self._running[-1:])
         return not is_lenient_later and not is_outranked

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scheduling.batch_plan import Preemption
+from scheduling.block_account import BlockAccount
 from scheduling.churn_budget import ChurnBudget
 from scheduling.cost_model import EngineCosts
-from scheduling.block_account import BlockAccount
 from scheduling.kv_blocks import PrefixMatch
 from scheduling.sequence import Sequence
 from scheduling.swap_area import BlockCopies

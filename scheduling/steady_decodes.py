@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 
 from scheduling.batch_plan import BatchLimits
-from scheduling.churn_budget import ChurnBudget
 from scheduling.block_account import BlockAccount
+from scheduling.churn_budget import ChurnBudget
 from scheduling.sequence import Sequence
 
 

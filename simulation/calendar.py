@@ -1,4 +1,4 @@
-"""Owns virtual time: what is to happen, the earliest first, then in the order in which it was put in. Knows no clock."""
+"""Owns virtual time: what is to happen, the earliest first, then the first put in. Reads no clock."""
 
 from __future__ import annotations
 

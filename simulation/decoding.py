@@ -8,6 +8,9 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
+#: A place in the batch; the smaller comes first.
+Rank = tuple[float, int]
+
 
 @dataclass(slots=True)
 class Decoding:
@@ -15,22 +18,20 @@ class Decoding:
 
     num_context_tokens: int = 0
     _num_rounds: int = 0
-    _num_joined: int = 0
     _context_less_rounds: dict[str, int] = field(default_factory=dict)  # by lease, of who is there
-    _ends: list[tuple[int, int, str]] = field(default_factory=list)  # by round, then in the order of joining
+    _ends: list[tuple[int, Rank, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._context_less_rounds)
 
-    def join(self, lease_id: str, num_tokens: int, num_to_come: int) -> None:
+    def join(self, lease_id: str, rank: Rank, num_tokens: int, num_to_come: int) -> None:
         """A sequence of so many tokens, all but the last in the cache; it ends in that many rounds."""
-        self._num_joined += 1
-        heapq.heappush(self._ends, (self._num_rounds + num_to_come, self._num_joined, lease_id))
+        heapq.heappush(self._ends, (self._num_rounds + num_to_come, rank, lease_id))
         self._context_less_rounds[lease_id] = num_tokens - 1 - self._num_rounds
         self.num_context_tokens += num_tokens - 1
 
     def go_on(self, num_rounds: int) -> list[str]:
-        """So many rounds, in the last of which those returned have ended."""
+        """So many rounds, in the last of which those returned have ended, by rank."""
         self._num_rounds += num_rounds
         self.num_context_tokens += num_rounds * len(self)
         ended = []

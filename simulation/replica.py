@@ -15,7 +15,7 @@ from scheduling.preemption import PreemptionCounts
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence, SequenceStatus
 from simulation.counted_blocks import CountedBlocks
-from simulation.decoding import Decoding
+from simulation.decoding import Decoding, Rank
 from simulation.engine_model import EngineModel, num_context_tokens
 from simulation.step_tape import StepTape
 
@@ -41,7 +41,7 @@ class ReplicaShape:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A request as the engine gets it. max_output_tokens: what its client allowed; it ends after `num_output_tokens`."""
+    """A request as the engine gets it: it ends after `num_output_tokens`, and may have `max_output_tokens`."""
 
     lease_id: str
     stamp: Stamp
@@ -71,6 +71,7 @@ class Activity:
 @dataclass(slots=True)
 class _Answer:
     sequence: Sequence
+    rank: Rank
     end: int  # tokens of prompt and answer
     has_begun: bool = False
 
@@ -121,6 +122,7 @@ class SimulatedReplica:
         self._decoding = Decoding()
         self._decoding_is_known = True
         self._inbox: list[Work] = []
+        self._num_added = 0
         self._doing: _Step | _Run | None = None
         self._due_s: float | None = None
 
@@ -145,25 +147,31 @@ class SimulatedReplica:
     def accept(self, work: Work, now_s: float) -> None:
         """The engine has the request; it is looked at when the present step ends, which may be sooner than `due_s` was.
 
-        Raises:
-            NeverFits: it is larger than the KV cache. Raised by `advance` where a step was under way.
+        An idle engine is due at once: whoever else comes at the same moment is in the same step.
         """
         self._inbox.append(work)
         if self._due_s is None:
-            self._begin(now_s)
+            self._due_s = now_s
         elif isinstance(self._doing, _Run):
             self._shorten(self._doing, now_s)
 
     def advance(self) -> Progress:
-        """The present step ends, and the next begins."""
-        assert self._due_s is not None and self._doing is not None, f"{self.replica_id} has nothing to do"
-        now_s, doing = self._due_s, self._doing
+        """The present step ends, and the next begins.
+
+        Raises:
+            NeverFits: what has come is larger than the KV cache.
+        """
+        assert self._due_s is not None, f"{self.replica_id} has nothing to do"
+        progress = Progress() if self._doing is None else self._end(self._doing)
+        self._begin(self._due_s)
+        return progress
+
+    def _end(self, doing: _Step | _Run) -> Progress:
         self._count(doing)
         progress = self._end_run(doing) if isinstance(doing, _Run) else self._end_step(doing)
         for lease_id in progress.ended:
             self._batcher.finish(lease_id)
             del self._answers[lease_id]
-        self._begin(now_s)
         return progress
 
     def _begin(self, now_s: float) -> None:
@@ -191,7 +199,8 @@ class SimulatedReplica:
         self._batcher.set_policy(work.policy)
         self._batcher.add(sequence)
         end = min(work.num_prompt_tokens + work.num_output_tokens, sequence.max_num_tokens)
-        self._answers[work.lease_id] = _Answer(sequence, end)
+        self._num_added += 1
+        self._answers[work.lease_id] = _Answer(sequence, (-work.policy.key(work.stamp), self._num_added), end)
 
     # One step
 
@@ -240,7 +249,8 @@ class SimulatedReplica:
         return answer.num_to_come > 0
 
     def _joins(self, answer: _Answer) -> None:
-        self._decoding.join(answer.sequence.seq_id, len(answer.sequence.token_ids), answer.num_to_come)
+        sequence = answer.sequence
+        self._decoding.join(sequence.seq_id, answer.rank, len(sequence.token_ids), answer.num_to_come)
 
     # Many steps
 

@@ -60,9 +60,9 @@ class Scenario:
     name: str
     shape: ReplicaShape
     engine: EngineModel
-    policy: ScorePolicy = ScorePolicy()
-    bounds: AdmissionBounds = AdmissionBounds()
-    overheads: ServiceOverheads = ServiceOverheads()
+    policy: ScorePolicy = field(default_factory=ScorePolicy)
+    bounds: AdmissionBounds = field(default_factory=AdmissionBounds)
+    overheads: ServiceOverheads = field(default_factory=ServiceOverheads)
     clients: Clients = field(default_factory=Clients)
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     num_replicas: int = 1
