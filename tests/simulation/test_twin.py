@@ -47,7 +47,7 @@ def test_an_answer_of_one_token_has_no_time_between_tokens() -> None:
 
 def test_a_slot_is_free_again_when_the_queue_has_heard_of_the_end() -> None:
     scenario = make_scenario(shape=ONE_SLOT, overheads=OVERHEADS)
-    one, other = play(scenario, [arrival(0.0), arrival(1.0)])
+    _, other = play(scenario, [arrival(0.0), arrival(1.0)])
     # The first is on the engine from 0.3 to 4.3, and released at 5.1.
     assert other.queue_s == pytest.approx(5.1 - 1.1)
     assert other.ended_s == pytest.approx(5.1 + 0.2 + 4.0 + 0.4)
@@ -76,7 +76,7 @@ def test_who_comes_when_too_many_wait_is_refused() -> None:
 def test_who_waits_with_a_low_key_is_shed_for_a_higher_one() -> None:
     scenario = make_scenario(shape=ONE_SLOT, bounds=AdmissionBounds(max_waiting=1))
     ended = play(scenario, [arrival(0.0), arrival(0.1, priority=-10), arrival(0.2, priority=10)])
-    assert [(each.outcome, each.asked_s) for each in ended][0] == (Outcome.SHED, 0.1)
+    assert (ended[0].outcome, ended[0].asked_s) == (Outcome.SHED, 0.1)
 
 
 def test_a_refused_client_comes_back_when_it_was_told_to() -> None:
