@@ -163,7 +163,7 @@ class ClassConfig(Settings):
 
 
 class TenantConfig(Settings):
-    """Who holds an API key. max_priority: the most that it may ask for. weight: checked, and not used yet."""
+    """Who holds an API key. max_priority: the most that it may ask for. weight: its share where tenants compete."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -227,6 +227,22 @@ class IngressUserConfig(TopSettings):
         if beta == 0 and info.data.get("alpha") == 0:
             raise ValueError("alpha or beta above 0")
         return beta
+
+    def tenant_weights(self) -> dict[str, float]:
+        """By tenant's name; all keys of one tenant have the same weight."""
+        return {tenant.name: tenant.weight for tenant in self.tenants.values()}
+
+    @field_validator("tenants")
+    @classmethod
+    def _one_weight_each(cls, tenants: dict[str, TenantConfig]) -> dict[str, TenantConfig]:
+        weights: dict[str, float] = {}
+        for tenant in tenants.values():
+            if weights.setdefault(tenant.name, tenant.weight) != tenant.weight:
+                raise ValueError(
+                    f"one weight for all keys of tenant {tenant.name}, "
+                    f"but {weights[tenant.name]:g} and {tenant.weight:g} stand there"
+                )
+        return tenants
 
     def score_policy(self, epoch: int = 0) -> ScorePolicy:
         return ScorePolicy(self.alpha, self.beta, epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine.protocol import CommandMessage, EngineRequest, EngineStats, SequenceOutput, StepMessage
@@ -47,15 +47,23 @@ class _Call:
 class EngineLink:
     """Sends what happened since the last message as one command, and sorts each step's outputs to their sinks.
 
-    on_finished: told the lease id when the engine has ended a sequence, whoever asked for that.
+    on_finished: told the lease id when the engine has ended a sequence, whoever asked for that, and how many tokens it
+    was served, where the engine has said.
+    on_held: told the lease id of a sequence that gave way to a newcomer, and waits for `resume`.
     """
 
-    def __init__(self, channel: StepChannel, on_finished: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        channel: StepChannel,
+        on_finished: Callable[[str, int | None], None],
+        on_held: Callable[[str], None] = lambda lease_id: None,
+    ) -> None:
         self._channel = channel
         self._on_finished = on_finished
+        self._on_held = on_held
+        self._held: dict[str, None] = {}
+        self._command = CommandMessage()
         self._calls: dict[str, _Call] = {}
-        self._added: list[EngineRequest] = []
-        self._cancelled: list[str] = []
         self._told = asyncio.Event()
         self._broken = False
         self.stats = EngineStats()
@@ -64,6 +72,30 @@ class EngineLink:
     def lease_ids(self) -> tuple[str, ...]:
         """The leases that the engine works on now."""
         return tuple(self._calls)
+
+    @property
+    def held_ids(self) -> tuple[str, ...]:
+        """Those of them that gave way to others and wait for `resume`."""
+        return tuple(self._held)
+
+    def resume(self, lease_id: str) -> None:
+        """One that was held may go on; an unknown id is fine."""
+        if self._held.pop(lease_id, 0) is None:
+            self._command.resumed.append(lease_id)
+            self._told.set()
+
+    def move(self, lease_id: str) -> None:
+        """The engine gives it up, because another will take it over; an unknown id is fine."""
+        if lease_id in self._calls:
+            self._command.moved.append(lease_id)
+            self._told.set()
+
+    def hold_displaced(self, holds: bool) -> None:
+        """Whether those who give way to newcomers wait for `resume`; if not, those who do now go on."""
+        if not holds:
+            self._held.clear()
+        self._command = replace(self._command, holds_displaced=holds)
+        self._told.set()
 
     async def run(self) -> None:
         """Keep both directions going until either ends; every call still open then gets `LinkBroken`.
@@ -93,7 +125,7 @@ class EngineLink:
         if self._broken:
             raise _engine_ended()
         self._calls[request.lease_id] = call
-        self._added.append(request)
+        self._command.added.append(request)
         self._told.set()
         try:
             await call.ended
@@ -115,9 +147,10 @@ class EngineLink:
 
     def _cancel(self, lease_id: str) -> None:
         if self._calls.pop(lease_id, None) is not None:
-            self._cancelled.append(lease_id)
+            self._held.pop(lease_id, None)
+            self._command.cancelled.append(lease_id)
             self._told.set()
-            self._on_finished(lease_id)
+            self._on_finished(lease_id, None)
 
     async def _listen(self) -> None:
         async for message in self._channel:
@@ -127,12 +160,13 @@ class EngineLink:
         while True:
             await self._told.wait()
             self._told.clear()
-            command = CommandMessage(self._added, self._cancelled)
-            self._added, self._cancelled = [], []
+            command, self._command = self._command, CommandMessage()
             await self._channel.send(command)
 
     def _sort(self, message: StepMessage) -> None:
         self.stats = message.stats
+        for lease_id in message.held:
+            self._hold(lease_id)
         by_sink: dict[Sink, list[SequenceOutput]] = {}
         for output in message.outputs:
             if (call := self._calls.get(output.lease_id)) is not None:
@@ -141,15 +175,21 @@ class EngineLink:
             sink.put(outputs)
         for output in message.outputs:
             if output.finish_reason is not None:
-                self._finish(output.lease_id)
+                self._finish(output.lease_id, output.num_served_tokens)
 
-    def _finish(self, lease_id: str) -> None:
+    def _hold(self, lease_id: str) -> None:
+        if lease_id in self._calls:
+            self._held[lease_id] = None
+            self._on_held(lease_id)
+
+    def _finish(self, lease_id: str, num_served: int | None) -> None:
         call = self._calls.pop(lease_id, None)
         if call is None:
             return
+        self._held.pop(lease_id, None)
         if not call.ended.done():
             call.ended.set_result(None)
-        self._on_finished(lease_id)
+        self._on_finished(lease_id, num_served)
 
 
 def _engine_ended() -> LinkBroken:

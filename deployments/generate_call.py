@@ -44,6 +44,29 @@ class GenerateCall:
         request = replace(self.request, stamp=grant.stamp, policy=grant.policy)
         return replace(self, ticket=ticket, request=request, grant=grant)
 
+    def continued(self, stamp: Stamp, output_token_ids: list[int], num_attempts: int) -> GenerateCall:
+        """The call for whoever goes on after these tokens: under its old stamp, and a lease id of its own.
+
+        num_attempts: how many came before.
+        """
+        lease_id = f"{self.ticket.lease_id.partition('~')[0].partition('+')[0]}+{num_attempts}"
+        num_prompt_tokens = len(self.request.prompt_token_ids) + len(output_token_ids)
+        ticket = replace(
+            self.ticket,
+            lease_id=lease_id,
+            stamp=stamp,
+            num_prompt_tokens=num_prompt_tokens,
+            max_output_tokens=max(0, self.request.sampling.max_tokens - len(output_token_ids)),
+            deadline_s=None,  # its answer has started
+        )
+        sampling = self.request.sampling
+        if output_token_ids:
+            sampling = replace(sampling, prompt_logprobs=None)  # they came with the first token
+        request = replace(
+            self.request, lease_id=lease_id, stamp=stamp, sampling=sampling, output_token_ids=output_token_ids
+        )
+        return GenerateCall(ticket, request)
+
     def resent(self) -> GenerateCall:
         """The call once more, under a lease id of its own, because the replica that was granted did not take it."""
         num_resends = self.num_resends + 1

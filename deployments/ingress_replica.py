@@ -101,8 +101,9 @@ class IngressReplica:
             max_waiting_tokens=bounds.max_waiting_tokens,
             max_retry_after_s=bounds.max_predicted_wait_s,
         )
+        settings = Configure(self._settings.score_policy(), admission, self._settings.tenant_weights())
         for name in self._models:
-            configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission))
+            configure_queue(self._app_name, name, settings)
 
 
 def model_service(model: ModelConfig, handle: DeploymentHandle[Any], feed: TokenFeed) -> ModelService:

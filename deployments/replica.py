@@ -23,7 +23,7 @@ from deployments.feed.sender import Feeds, IngressGone
 from deployments.generate_call import GenerateCall, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
-from deployments.queueing.messages import Claim, Leave, QueueMessage, Register, Release
+from deployments.queueing.messages import Claim, Leave, Move, Parked, QueueMessage, Register, Release, Resume
 from deployments.queueing.vital_task import loud_task
 from deployments.replica_life import ReplicaLife
 from deployments.telemetry.json_log import make_logger
@@ -62,8 +62,16 @@ class ModelReplica:
             f"replica-{self._replica_id}",
             lambda: find_ray_queue(context.app_name, context.deployment),
             self._presence,
+            on_order=self._obey,
+            on_contact=self._follow_contact,
         )
-        self._link = EngineLink(channel, lambda lease_id: self._line.tell(Release(lease_id)))
+        self._may_preempt = config.preemption != "off" and config.parked_limit > 0
+        self._state = self._describe(config)
+        self._link = EngineLink(
+            channel,
+            lambda lease_id, num_served: self._line.tell(Release(lease_id, num_served)),
+            lambda lease_id: self._line.tell(Parked(lease_id, self._replica_id)),
+        )
         self._feeds = Feeds(self._link.forsake)
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
         reporter = MetricsReporter(context.app_name, self._metrics_now)
@@ -129,15 +137,31 @@ class ModelReplica:
         return [] if self._is_leaving else [self._registration()]
 
     def _registration(self) -> QueueMessage:
+        return Register(self._state, self._link.lease_ids, self._link.held_ids)
+
+    def _describe(self, config: EngineConfig) -> ReplicaState:
         capacity = self._capacity
-        state = ReplicaState(
+        return ReplicaState(
             replica_id=self._replica_id,
             max_num_seqs=capacity.max_num_seqs,
             kv_tokens=capacity.num_blocks * capacity.block_size,
             max_model_len=capacity.max_model_len,
             incarnation=self._started_ms,
+            parked_limit=config.parked_limit if self._may_preempt else 0,
+            preemption_margin_levels=config.preemption_margin_levels,
         )
-        return Register(state, self._link.lease_ids)
+
+    def _obey(self, order: Resume | Move) -> None:
+        """What the queue decides of those who gave way here."""
+        if isinstance(order, Resume):
+            self._link.resume(order.lease_id)
+        else:
+            self._link.move(order.lease_id)
+
+    def _follow_contact(self, in_contact: bool) -> None:
+        """While no queue says who is next, whoever gave way goes on as this engine has room."""
+        if self._may_preempt:
+            self._link.hold_displaced(in_contact)
 
     def _metrics_now(self) -> MetricsSnapshot:
         self._metrics.observe_engine(self._capacity.model_name, self._link.stats)

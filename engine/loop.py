@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.config import EngineConfig
 from engine.intake import RequestRefused, accept, finish_reason, resolve_stops
@@ -97,7 +97,12 @@ class EngineLoop:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute or say anything."""
-        return len(self._batcher) > 0 or bool(self._outputs)
+        return self._batcher.has_work or bool(self._outputs)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no sequence is left, not even one that is held."""
+        return len(self._batcher) == 0
 
     @property
     def stats(self) -> EngineStats:
@@ -124,9 +129,14 @@ class EngineLoop:
         for request in command.added:
             if request.lease_id not in self._answers:
                 self._add(request)
-        for lease_id in command.cancelled:
-            if lease_id in self._answers:
-                self._finish(lease_id, SequenceOutput(lease_id, finish_reason=FinishReason.CANCELLED))
+        for lease_ids, reason in ((command.cancelled, FinishReason.CANCELLED), (command.moved, FinishReason.MOVED)):
+            for lease_id in lease_ids:
+                if lease_id in self._answers:
+                    self._finish(lease_id, SequenceOutput(lease_id, finish_reason=reason))
+        if command.holds_displaced is not None:
+            self._batcher.hold_displaced(command.holds_displaced)
+        for lease_id in command.resumed:
+            self._batcher.resume(lease_id)
 
     def step(self) -> StepMessage:
         """Run one iteration and say what it gave.
@@ -143,7 +153,7 @@ class EngineLoop:
         for part in slices:
             self._update(part, sampled.get(part.sequence.seq_id))
         # 4. Publish
-        return self._publish()
+        return self._publish([sequence.seq_id for sequence in plan.held])
 
     def check_idle(self) -> None:
         """Check the books when nothing is left: every block and every swap slot must have come back.
@@ -175,7 +185,7 @@ class EngineLoop:
     def _execute(self, plan: Plan, slices: list[Slice]) -> dict[str, Sampled]:
         """What each slice gave, by sequence."""
         if not slices:
-            assert not self._batcher, "sequences wait, and nothing was planned"
+            assert not self._batcher.has_work, "sequences wait, and nothing was planned"
             return {}
         self._num_steps += 1
         try:
@@ -259,13 +269,13 @@ class EngineLoop:
             self._finish(sequence.seq_id, output)
 
     def _finish(self, lease_id: str, output: SequenceOutput, *, forget_blocks: bool = False) -> None:
-        self._batcher.finish(lease_id, forget_blocks=forget_blocks)
+        sequence = self._batcher.finish(lease_id, forget_blocks=forget_blocks)
         del self._answers[lease_id]
-        self._outputs.append(output)
+        self._outputs.append(replace(output, num_served_tokens=sequence.num_served))
 
-    def _publish(self) -> StepMessage:
+    def _publish(self, held: list[str] | None = None) -> StepMessage:
         outputs, self._outputs = self._outputs, []
-        return StepMessage(outputs, self.stats)
+        return StepMessage(outputs, self.stats, held or [])
 
 
 def _failed(lease_id: str, error: str) -> SequenceOutput:

@@ -76,7 +76,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class SequenceOutput:
-    """What one step gave one sequence. `finish_reason` is set exactly once, on the last message of the sequence."""
+    """What one step gave one sequence. `finish_reason` is set exactly once, on the last message of the sequence.
+
+    num_served_tokens: on that one: prompt and output tokens that this attempt computed for the first time.
+    """
 
     lease_id: str
     token_ids: list[int] = field(default_factory=list)
@@ -85,6 +88,7 @@ class SequenceOutput:
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     error: str | None = None
+    num_served_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +116,29 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class StepMessage:
-    """Rank 0 to replica: one message a step for the whole batch."""
+    """Rank 0 to replica: one message a step for the whole batch.
+
+    held: who has given way to a newcomer and waits until a command resumes it.
+    """
 
     outputs: list[SequenceOutput]
     stats: EngineStats
+    held: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandMessage:
-    """Replica to rank 0: what has happened since the last one."""
+    """Replica to rank 0: what has happened since the last one.
+
+    resumed: who was held and may go on. moved: whom another replica will take over. holds_displaced: whether those who
+    give way to newcomers are held, from now on; None leaves it as it is (an engine holds nobody at first).
+    """
 
     added: list[EngineRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    holds_displaced: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def serve_loop(loop: EngineLoop, channel: RankChannel) -> None:
 
 
 def _serve_once(loop: EngineLoop, channel: RankChannel) -> None:
-    if not loop.has_work:
+    if loop.is_idle and not loop.has_work:
         loop.check_idle()
     for command in channel.poll() if loop.has_work else channel.wait():
         loop.apply(command)

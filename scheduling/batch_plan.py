@@ -66,12 +66,16 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: decodes before prefills, each with the best key first. `preempted` gave way before the step, and
-    `copies` come before all that it computes."""
+    """One step: decodes before prefills, each with the best key first.
+
+    `preempted` gave way before the step, for want of blocks or to a newcomer; `held` are those of them who now wait for
+    `Batcher.resume`. `copies` come before all that the step computes.
+    """
 
     decode: list[Slice] = field(default_factory=list)
     prefill: list[Slice] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
+    held: list[Sequence] = field(default_factory=list)
     copies: BlockCopies = field(default_factory=BlockCopies)
 
     @property

@@ -41,6 +41,8 @@ class Batcher:
         self._ranks: dict[str, tuple[float, int]] = {}  # (-key, order of arrival): sorts best first
         self._waiting: list[Sequence] = []  # waiting and parked, best first
         self._running: list[Sequence] = []  # best first
+        self._held: dict[str, Sequence] = {}  # parked, until somebody says that they may go on
+        self._holds_displaced = False
         self._num_added = self._num_parked = 0
         self._share = TokenShare(limits)
         self._preempter = Preempter(limits.preemption, pool)
@@ -63,7 +65,27 @@ class Batcher:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting) - self._num_parked
+        return len(self._waiting) + len(self._held) - self._num_parked
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anybody runs, or may start."""
+        return bool(self._running or self._waiting)
+
+    def hold_displaced(self, holds: bool) -> None:
+        """Whether those who give way to newcomers wait for `resume`: whoever grants places decides what comes next.
+
+        Without that they go on as soon as they are next here; those held now do too.
+        """
+        self._holds_displaced = holds
+        if not holds:
+            for seq_id in list(self._held):
+                self.resume(seq_id)
+
+    def resume(self, seq_id: str) -> None:
+        """One that was held may go on; an id that is not held is fine."""
+        if (sequence := self._held.pop(seq_id, None)) is not None:
+            insort(self._waiting, sequence, key=self._rank)
 
     def __contains__(self, seq_id: str) -> bool:
         return seq_id in self._sequences
@@ -211,7 +233,7 @@ class Batcher:
             match = self._match(head)
             if not self._has_room(head, match, extended):
                 for victim in self._victims_of(head, match, extended):
-                    self._park(victim, plan)
+                    self._displace(victim, plan)
                 if not self._has_room(head, match, extended):
                     return
             self._start(head, match, plan)
@@ -286,6 +308,14 @@ class Batcher:
         self._num_parked += 1
         plan.preempted.append(sequence)
 
+    def _displace(self, sequence: Sequence, plan: Plan) -> None:
+        self._park(sequence, plan)
+        if self._holds_displaced:
+            plan.held.append(sequence)
+            self._waiting.remove(sequence)
+            self._held[sequence.seq_id] = sequence
+
     def _leave_waiting(self, sequence: Sequence) -> None:
-        self._waiting.remove(sequence)
+        if self._held.pop(sequence.seq_id, None) is None:
+            self._waiting.remove(sequence)
         self._num_parked -= sequence.status is SequenceStatus.PARKED

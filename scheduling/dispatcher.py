@@ -6,23 +6,26 @@ first: a head that fits no replica now reserves room, and nothing bypasses it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from scheduling.admission import Admission, AdmissionBounds
 from scheduling.errors import LeaseEnded
-from scheduling.events import Expired, Shed
+from scheduling.events import Event, Expired, Moved, Resumed, Shed
+from scheduling.fleet import Fleet
+from scheduling.granting import Granting
 from scheduling.hopeless import never_fits, too_late
 from scheduling.lease_desk import LeaseDesk
+from scheduling.leases import Lease
 from scheduling.overtaking import OvertakingMonitor
 from scheduling.queue import QueuedTicket
-from scheduling.replicas import Fleet, ReplicaState
+from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.shedding import make_room
 from scheduling.snapshot import QueueSnapshot, take_snapshot
 from scheduling.waiting_room import WaitingRoom
 
-__all__ = ["Dispatcher", "Expired", "QueueSnapshot", "ReplicaState", "Shed"]
+__all__ = ["Dispatcher", "Expired", "Moved", "QueueSnapshot", "ReplicaState", "Resumed", "Shed"]
 
 
 class Dispatcher:
@@ -47,9 +50,9 @@ class Dispatcher:
         self._room = WaitingRoom(policy)
         self._admission = Admission(bounds)
         self._fleet = Fleet()
-        self._leases = LeaseDesk(self._fleet, claim_timeout_s, sent_timeout_s)
-        self._overtaking = OvertakingMonitor()
-        self._events: list[Shed | Expired] = []
+        self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
+        self._granting = Granting(self._room, self._fleet, self._leases)
+        self._events: list[Event] = []
         self._now_s: float | None = None
 
     @property
@@ -71,7 +74,7 @@ class Dispatcher:
     @property
     def overtaking(self) -> OvertakingMonitor:
         """What the check of every grant against all who waited has found so far."""
-        return self._overtaking
+        return self._room.overtaking
 
     def waiting_stamp(self, lease_id: str) -> Stamp | None:
         """The stamp of a ticket that waits; None when it does not."""
@@ -86,20 +89,30 @@ class Dispatcher:
     def snapshot(self, now_s: float) -> QueueSnapshot:
         return take_snapshot(self._room.queue, self._fleet, self._advance(now_s))
 
-    def drain_events(self) -> list[Shed | Expired]:
-        """What owners must be told since the last call."""
+    def drain_events(self) -> list[Event]:
+        """What owners and replicas must be told since the last call, beside grants."""
         events, self._events = self._events, []
         return events
 
-    def reconfigure(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
-        """Takes new bounds at once, and new weights as a new epoch; the epoch of `policy` itself is not read."""
-        self._admission.bounds = bounds
-        self._room.reweigh(policy)
+    def reconfigure(
+        self, policy: ScorePolicy, bounds: AdmissionBounds, tenant_weights: Mapping[str, float] | None = None
+    ) -> None:
+        """Takes new bounds and tenants at once, and new weights of the score as a new epoch.
 
-    def register_replica(self, state: ReplicaState, holding: Sequence[str] = ()) -> None:
+        The epoch of `policy` itself is not read. tenant_weights: None leaves them as they are.
+        """
+        self._admission.bounds = bounds
+        if not policy.has_weights_of(self.policy):
+            self._room.reweigh(policy)
+            self._leases.rekey(self.policy)
+        if tenant_weights is not None:
+            self._room.queue.set_tenant_weights(tenant_weights)
+
+    def register_replica(self, state: ReplicaState, holding: Sequence[str] = (), parked: Collection[str] = ()) -> None:
         """Adds or updates a replica and lifts its quarantine. Idempotent.
 
-        holding: lease ids that it runs now; those that are new here (this queue restarted) take up a slot each.
+        holding: lease ids that it has now; those that are new here (this queue restarted) take up a slot each, unless
+        they are among `parked`.
         """
         known = self._fleet.get(state.replica_id)
         if known is not None and state.incarnation < known.state.incarnation:
@@ -109,12 +122,17 @@ class Dispatcher:
         self._fleet.register(state)
         self._leases.replica_registered(state.replica_id)
         for lease_id in holding:
+            is_new = self._leases.get(lease_id) is None
             self.claim(lease_id, state.replica_id)
+            if is_new and lease_id in parked:
+                self.park(lease_id, state.replica_id)
 
     def remove_replica(self, replica_id: str) -> list[str]:
         """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id."""
         self._withdraw_grants(replica_id)
         lost = self._leases.end_on(replica_id)
+        for lease_id in lost:
+            self._room.take(lease_id)  # those that were parked there
         self._fleet.remove(replica_id)
         return lost
 
@@ -125,12 +143,32 @@ class Dispatcher:
 
     def claim(self, lease_id: str, replica_id: str) -> None:
         """The replica holds the lease, whatever became of the grant here; the first of two claims stands."""
-        self._leases.claim(lease_id, replica_id, self._room.take(lease_id))
+        self._leases.claim(lease_id, replica_id, self._take_unleased(lease_id))
 
-    def sent(self, lease_id: str, replica_id: str, now_s: float) -> None:
-        """The owner has the grant and sends the call to this replica, which has longer to claim it from now on."""
+    def sent(self, lease_id: str, replica_id: str, now_s: float, ticket: Ticket | None = None, owner: str = "") -> None:
+        """The owner has the grant and sends the call to this replica, which has longer to claim it from now on.
+
+        ticket, owner: said again to a queue that does not know the lease.
+        """
         now_s = self._advance(now_s)
-        self._leases.sent(lease_id, replica_id, self._room.take(lease_id), now_s)
+        waited = self._take_unleased(lease_id)
+        if waited is None and ticket is not None:
+            if (lease := self._leases.get(lease_id)) is not None and lease.queued is not None:
+                return
+            waited = self._room.stamped(ticket, owner, now_s)
+            if lease is not None:
+                self._adopt(lease, waited)
+                return
+        self._leases.sent(lease_id, replica_id, waited, now_s)
+
+    def park(self, lease_id: str, replica_id: str) -> None:
+        """The replica's engine let it give way to another: it waits under its old key, and keeps its lease. Idempotent.
+
+        `dispatch` says when it may go on (`Resumed`), or that it must go elsewhere (`Moved`).
+        """
+        parked = self._leases.park(lease_id, replica_id, self._take_unleased(lease_id))
+        if parked is not None:
+            self._room.enter(parked)
 
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
@@ -144,7 +182,7 @@ class Dispatcher:
             LeaseEnded: this attempt is over.
         """
         now_s = self._advance(now_s, at_least_s=ticket.stamp.arrival_s if ticket.stamp else None)
-        known = self._room.get(ticket.lease_id) or self._adopt(ticket, owner, now_s)
+        known = self._room.get(ticket.lease_id) or self._leased(ticket, owner, now_s)
         if known is not None:
             return known.stamp
         if self._leases.has_ended(ticket.lease_id):
@@ -162,16 +200,17 @@ class Dispatcher:
         """Ends an attempt, waiting or running. Idempotent; an unknown id is fine."""
         self.release(lease_id)
 
-    def release(self, lease_id: str) -> None:
-        """The attempt is over and its slot is free. Idempotent; an unknown id is fine."""
-        self._room.take(lease_id)
-        if self._leases.end(lease_id) is not None:
+    def release(self, lease_id: str, num_served: int | None = None) -> None:
+        """The attempt is over and its slot is free. Idempotent; an unknown id is fine.
+
+        num_served: tokens of prompt and answer that it was served; None where that is not known.
+        """
+        if self._end(lease_id, num_served) is not None:
             self._admission.count_release()
 
     def fail(self, lease_id: str) -> None:
         """The attempt is over and never ran, so it does not count as served. Idempotent; an unknown id is fine."""
-        self._room.take(lease_id)
-        self._leases.end(lease_id)
+        self._end(lease_id, num_served=0)
 
     def drop_owner(self, owner: str) -> None:
         """An ingress is gone, and with it its tickets and leases.
@@ -200,15 +239,29 @@ class Dispatcher:
         self._admission.pass_time(self._now_s - before_s, self.num_running)
         return self._now_s
 
-    def _adopt(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
+    def _leased(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
         """The entry behind a lease; one that only a replica had told of takes this ticket as its own."""
         if (lease := self._leases.get(ticket.lease_id)) is None:
             return None
-        if lease.queued is not None:
-            return lease.queued
-        queued = self._room.stamped(ticket, owner, now_s)
-        self._leases.adopt(lease, queued)
+        return lease.queued or self._adopt(lease, self._room.stamped(ticket, owner, now_s))
+
+    def _adopt(self, lease: Lease, queued: QueuedTicket) -> QueuedTicket:
+        parked = self._leases.adopt(lease, queued)
+        if parked is not None:
+            self._room.enter(parked)
         return queued
+
+    def _take_unleased(self, lease_id: str) -> QueuedTicket | None:
+        """The ticket, if it waits for a lease: one that is parked has its lease, and waits on."""
+        queued = self._room.get(lease_id)
+        return None if queued is None or queued.parked_on is not None else self._room.take(lease_id)
+
+    def _end(self, lease_id: str, num_served: int | None) -> Lease | None:
+        self._room.take(lease_id)
+        lease = self._leases.end(lease_id)
+        if lease is not None and lease.queued is not None and num_served is not None:
+            self._room.queue.settle(lease.queued, num_served)
+        return lease
 
     def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
         """Sheds lower keys, or refuses the newcomer; nothing to do when it has been granted meanwhile."""
@@ -221,26 +274,15 @@ class Dispatcher:
     def _withdraw_grants(self, replica_id: str) -> None:
         """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""
         for untold in self._leases.take_untold_on(replica_id):
-            self._room.enter(untold)
+            self._room.return_ungranted(untold)
 
     def _grant_heads(self, now_s: float) -> None:
         self._events += self._sweep(now_s)
-        grants = []
-        while (head := self._room.head()) is not None:
-            if (hopeless := never_fits(head, self._fleet)) is not None:
-                self._room.take(head.lease_id)
-                self._leases.give_up(head.lease_id)
-                self._events.append(Expired.of(head, hopeless))
-            elif (replica_id := self._fleet.best_for(head.ticket.need)) is not None:
-                self._room.take(head.lease_id)
-                grants.append(self._leases.grant(head, replica_id, self.policy, now_s))
-            else:
-                break
-        self._overtaking.observe(grants, self._room.stamps())
+        self._granting.run(now_s, self._events)
 
     def _sweep(self, now_s: float) -> list[Expired]:
         for untaken in self._leases.take_due(now_s):
-            self._room.enter(untaken)
+            self._room.return_ungranted(untaken)
         overdue = self._room.take_overdue(now_s)
         for expired in overdue:
             self._leases.give_up(expired.lease_id)

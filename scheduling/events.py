@@ -1,4 +1,7 @@
-"""Owns what an owner is told about a ticket that was not granted. Knows nothing of how the news travels."""
+"""Owns what is told beside grants: to owners, why there is none; to replicas, what becomes of whom they parked.
+
+Knows nothing of how the news travels.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,22 @@ class Shed:
     @classmethod
     def of(cls, queued: QueuedTicket, error: QueueFull) -> Shed:
         return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A parked request may run again on its replica: it is next, and there is a slot."""
+
+    replica_id: str
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A parked request is next, and only another replica has room: its own gives it up, and its owner asks again."""
+
+    replica_id: str
+    lease_id: str
+
+
+Event = Expired | Shed | Resumed | Moved

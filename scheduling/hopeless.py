@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits
+from scheduling.fleet import Fleet
 from scheduling.queue import QueuedTicket
-from scheduling.replicas import Fleet
 
 
 def never_fits(queued: QueuedTicket, fleet: Fleet) -> NeverFits | None:

@@ -25,6 +25,8 @@ class LazyHeap:
 
     def push(self, item_id: str, position: Position) -> None:
         """Adds `item_id`, or moves it to `position`."""
+        if self._live.get(item_id) == position:
+            return
         self._live[item_id] = position
         heapq.heappush(self._heap, (position, item_id))
         self._bound_garbage()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scheduling.fleet import Fleet
 from scheduling.leases import Lease, LeaseStatus, LeaseTable, RecentIds
 from scheduling.queue import QueuedTicket
-from scheduling.replicas import Fleet
 from scheduling.request import Grant
 from scheduling.score import ScorePolicy
 
@@ -19,11 +19,11 @@ class LeaseDesk:
     claim_timeout_s, sent_timeout_s: see `Dispatcher`.
     """
 
-    def __init__(self, fleet: Fleet, claim_timeout_s: float, sent_timeout_s: float) -> None:
+    def __init__(self, fleet: Fleet, policy: ScorePolicy, claim_timeout_s: float, sent_timeout_s: float) -> None:
         self._fleet = fleet
         self._claim_timeout_s = claim_timeout_s
         self._sent_timeout_s = sent_timeout_s
-        self._table = LeaseTable(fleet)
+        self._table = LeaseTable(fleet, policy)
         self._ended = RecentIds(_MAX_ENDED_REMEMBERED)
         self._given_up = RecentIds(_MAX_ENDED_REMEMBERED)
         self._undelivered: dict[str, tuple[str, Grant]] = {}
@@ -45,14 +45,42 @@ class LeaseDesk:
         self._undelivered[queued.lease_id] = (queued.owner, grant)
         return grant
 
+    def rekey(self, policy: ScorePolicy) -> None:
+        """Other weights are in force."""
+        self._table.rekey(policy)
+
+    def park(self, lease_id: str, replica_id: str, waited: QueuedTicket | None) -> QueuedTicket | None:
+        """The engine there let it give way. Returns the ticket, to wait under its old key; None if nothing is known of
+        it, or if it waits so already. `waited`: as for `sent`."""
+        lease = self._table.get(lease_id)
+        if lease_id in self._ended or (lease is not None and lease.status is LeaseStatus.PARKED):
+            return None
+        queued = waited if lease is None else lease.queued
+        if queued is None and self._fleet.get(replica_id) is None:
+            return None
+        self._take(lease_id)
+        parked = None if queued is None else replace(queued, parked_on=replica_id)
+        self._table.hold(Lease(lease_id, replica_id, LeaseStatus.PARKED, parked))
+        return parked
+
+    def resume(self, queued: QueuedTicket) -> None:
+        """A parked one may run again where it is."""
+        lease = self._table.get(queued.lease_id)
+        assert lease is not None and lease.status is LeaseStatus.PARKED, f"{queued.lease_id} is not parked"
+        running = replace(queued, parked_on=None)
+        self._table.hold(Lease(queued.lease_id, lease.replica_id, LeaseStatus.CLAIMED, running))
+
     def take_undelivered(self) -> list[tuple[str, Grant]]:
         """The (owner, grant) pairs since the last call, less those that have ended meanwhile."""
         grants, self._undelivered = list(self._undelivered.values()), {}
         return grants
 
-    def adopt(self, lease: Lease, queued: QueuedTicket) -> None:
-        """The ticket behind a lease that only a replica had told of."""
+    def adopt(self, lease: Lease, queued: QueuedTicket) -> QueuedTicket | None:
+        """The ticket behind a lease that only a replica had told of; returned if it is parked, to wait again."""
+        is_parked = lease.status is LeaseStatus.PARKED
+        queued = replace(queued, parked_on=lease.replica_id if is_parked else None)
         self._table.hold(replace(lease, queued=queued))
+        return queued if is_parked else None
 
     def sent(self, lease_id: str, replica_id: str, waited: QueuedTicket | None, now_s: float) -> None:
         """The owner sends the call to this replica. `waited`: the ticket, where it had gone back to wait."""
@@ -120,7 +148,7 @@ class LeaseDesk:
     ) -> Lease | None:
         """The lease to be held anew; None when it is over, claimed, or of no ticket and no replica known here."""
         lease = self._table.get(lease_id)
-        if lease_id in self._ended or (lease is not None and lease.status is LeaseStatus.CLAIMED):
+        if lease_id in self._ended or (lease is not None and lease.is_on_replica):
             return None
         queued = waited if lease is None else lease.queued
         if queued is None and self._fleet.get(replica_id) is None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from scheduling.fleet import Fleet
 from scheduling.lazy_heap import LazyHeap
 from scheduling.queue import QueuedTicket
-from scheduling.replicas import Fleet
+from scheduling.replicas import Held
+from scheduling.score import ScorePolicy
 
 
 class LeaseStatus(enum.Enum):
     """GRANTED -> SENT when the owner has the grant and sends the call -> CLAIMED when the replica says that it runs.
+
+    CLAIMED <-> PARKED when its engine has let it give way to another, and when it may run again.
 
     A grant that its owner never took goes back to the heap. A call that was sent and not claimed is forgotten: nobody
     waits for another grant of it, and a claim that comes late books it again.
@@ -21,6 +26,7 @@ class LeaseStatus(enum.Enum):
     GRANTED = "granted"
     SENT = "sent"
     CLAIMED = "claimed"
+    PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,11 @@ class Lease:
         return None if self.queued is None else self.queued.owner
 
     @property
+    def is_on_replica(self) -> bool:
+        """Whether the replica has said that it has it."""
+        return self.status in (LeaseStatus.CLAIMED, LeaseStatus.PARKED)
+
+    @property
     def num_tokens(self) -> int:
         return 0 if self.queued is None else self.queued.ticket.need.expected
 
@@ -44,9 +55,11 @@ class Lease:
 class LeaseTable:
     """All leases, each booked on its replica while that is registered, and when those not claimed yet fall due."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, policy: ScorePolicy) -> None:
         self._fleet = fleet
+        self._policy = policy
         self._leases: dict[str, Lease] = {}
+        self._on: dict[str, dict[str, None]] = {}  # lease ids by replica
         self._due = LazyHeap()
 
     def __len__(self) -> int:
@@ -58,7 +71,8 @@ class LeaseTable:
     def hold(self, lease: Lease) -> None:
         """Adds a lease, or replaces what was known of it on the same replica."""
         self._leases[lease.lease_id] = lease
-        self._fleet.hold(lease.replica_id, lease.lease_id, lease.num_tokens)
+        self._on.setdefault(lease.replica_id, {})[lease.lease_id] = None
+        self._fleet.hold(lease.replica_id, lease.lease_id, self._held(lease))
 
     def hold_until(self, lease: Lease, due_s: float) -> None:
         """Adds or replaces a lease that is lost unless it gets further by `due_s`."""
@@ -78,18 +92,34 @@ class LeaseTable:
         self._due.discard(lease_id)
         if (lease := self._leases.pop(lease_id, None)) is not None:
             self._fleet.free(lease.replica_id, lease_id)
+            self._forget_place(lease)
         return lease
 
     def book_again(self, replica_id: str) -> None:
         """Books what was claimed by a replica before it registered."""
         for lease_id in self.on(replica_id):
-            self._fleet.hold(replica_id, lease_id, self._leases[lease_id].num_tokens)
+            self._fleet.hold(replica_id, lease_id, self._held(self._leases[lease_id]))
 
     def on(self, replica_id: str) -> list[str]:
-        return [lease.lease_id for lease in self._leases.values() if lease.replica_id == replica_id]
+        return list(self._on.get(replica_id, ()))
 
     def claimed_on(self, replica_id: str) -> list[str]:
-        return [lease_id for lease_id in self.on(replica_id) if self._leases[lease_id].status is LeaseStatus.CLAIMED]
+        return [lease_id for lease_id in self.on(replica_id) if self._leases[lease_id].is_on_replica]
+
+    def rekey(self, policy: ScorePolicy) -> None:
+        """Other weights are in force."""
+        self._policy = policy
+        self._fleet.rekey(lambda lease_id: self._held(self._leases[lease_id]).key)
+
+    def _forget_place(self, lease: Lease) -> None:
+        on_replica = self._on[lease.replica_id]
+        del on_replica[lease.lease_id]
+        if not on_replica:
+            del self._on[lease.replica_id]
+
+    def _held(self, lease: Lease) -> Held:
+        key = math.inf if lease.queued is None else self._policy.key(lease.queued.stamp)
+        return Held(lease.num_tokens, key, lease.status is LeaseStatus.PARKED)
 
     def of(self, owner: str) -> list[str]:
         return [lease.lease_id for lease in self._leases.values() if lease.owner == owner]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 
-from scheduling.request import Grant
+from scheduling.lazy_heap import LazyHeap
 from scheduling.score import ScorePolicy, Stamp
 
 _ROUNDING_ULPS = 8
@@ -31,38 +31,67 @@ def may_overtake(starting: Stamp, waiting: Stamp, policy: ScorePolicy, margin: f
 class OvertakingMonitor:
     """Checks every grant against all who still wait, and remembers how close the bound came.
 
-    It goes by arrivals and priorities alone and shares no code with the queue's order, so that it would notice a fault
-    there.
+    Of one tenant, whoever starts is compared by arrivals and priorities. Between tenants the services count that they
+    have had instead of the arrivals: `tag_j - tag_i < (alpha/beta)(p_j - p_i)`, with the tags as times (see
+    `TenantTurns`). It keeps its own account of who waits and shares no key with the queue, so that it would notice a
+    fault there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ScorePolicy) -> None:
         self.num_checked = 0
         self.num_violations = 0
         self.smallest_slack_s = math.inf
+        self._policy = policy
+        self._waiting: dict[str, tuple[str, Stamp]] = {}  # tenant and stamp of each lease id
+        self._most_overdue: dict[str, LazyHeap] = {}
 
-    def observe(self, grants: Sequence[Grant], waiting: Iterable[Stamp], margin: float = 0.0) -> None:
-        """Takes one dispatch: its grants in their order, and the stamps of those who wait after it: O(both)."""
-        if not grants or grants[0].policy.beta == 0:
+    def entered(self, lease_id: str, tenant: str, stamp: Stamp) -> None:
+        """Somebody waits, for the first time or again."""
+        self._waiting[lease_id] = (tenant, stamp)
+        self._index(lease_id)
+
+    def left(self, lease_id: str) -> None:
+        """Somebody waits no more, for whatever reason; an unknown id is fine."""
+        if (entry := self._waiting.pop(lease_id, None)) is not None:
+            self._most_overdue[entry[0]].discard(lease_id)
+            if not len(self._most_overdue[entry[0]]):
+                del self._most_overdue[entry[0]]
+
+    def started(self, tenant: str, stamp: Stamp, tag_s: Callable[[str], float]) -> None:
+        """Somebody who has left starts now. tag_s: each tenant's tag as a time, as it stood when this was decided."""
+        if self._policy.beta == 0:
             return
-        policy = grants[0].policy
-        most_overdue = _most_overdue(waiting, policy)
-        for grant in reversed(grants):
-            if most_overdue is not None:
-                self._check(grant.stamp, most_overdue, policy, margin)
-            rest = [grant.stamp] if most_overdue is None else [grant.stamp, most_overdue]
-            most_overdue = _most_overdue(rest, policy)
+        for other, overdue in self._most_overdue.items():
+            first = overdue.first()
+            assert first is not None, f"tenant {other!r} waits with nobody"
+            waiting = self._waiting[first][1]
+            if other == tenant:
+                self._check(_bare(stamp), _bare(waiting))
+            else:
+                self._check(Stamp(stamp.priority, tag_s(tenant)), Stamp(waiting.priority, tag_s(other)))
 
-    def _check(self, starting: Stamp, waiting: Stamp, policy: ScorePolicy, margin: float) -> None:
-        slack_s = overtaking_slack_s(starting, waiting, policy, margin)
+    def rekey(self, policy: ScorePolicy) -> None:
+        """Other weights are in force."""
+        self._policy = policy
+        self._most_overdue.clear()
+        for lease_id in self._waiting:
+            self._index(lease_id)
+
+    def _index(self, lease_id: str) -> None:
+        tenant, stamp = self._waiting[lease_id]
+        level_s = self._policy.head_start_s(1)
+        due_s = stamp.arrival_s - level_s * stamp.priority if math.isfinite(level_s) else stamp.arrival_s
+        self._most_overdue.setdefault(tenant, LazyHeap()).push(lease_id, (due_s,))
+
+    def _check(self, starting: Stamp, waiting: Stamp) -> None:
+        slack_s = overtaking_slack_s(starting, waiting, self._policy)
         self.num_checked += 1
-        self.num_violations += slack_s < -_rounding_s(starting, waiting, policy)
+        self.num_violations += slack_s < -_rounding_s(starting, waiting, self._policy)
         self.smallest_slack_s = min(self.smallest_slack_s, slack_s)
 
 
-def _most_overdue(waiting: Iterable[Stamp], policy: ScorePolicy) -> Stamp | None:
-    """The one against whom the slack of anybody else is smallest. Written out, as it runs over all who wait."""
-    level_s = policy.head_start_s(1)
-    return max(waiting, key=lambda s: level_s * s.priority - s.arrival_s - s.penalty_s, default=None)
+def _bare(stamp: Stamp) -> Stamp:
+    return Stamp(stamp.priority, stamp.arrival_s)
 
 
 def _rounding_s(one: Stamp, other: Stamp, policy: ScorePolicy) -> float:

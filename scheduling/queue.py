@@ -2,54 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from scheduling.fairness import FairShares
 from scheduling.lazy_heap import LazyHeap, Position
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
+from scheduling.tenant_turns import TenantTurns
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedTicket:
-    """A stamped ticket, who asked for it, and its number in the order of first arrival at this queue."""
+    """A stamped ticket, who asked for it, and its number in the order of first arrival at this queue.
+
+    parked_on: the replica that it runs on, where it has given way to others; None if it holds no lease.
+    num_charged: tokens that its tenant was charged when it was granted.
+    """
 
     ticket: Ticket
     stamp: Stamp
     owner: str
     seq: int
+    parked_on: str | None = None
+    num_charged: int = 0
 
     @property
     def lease_id(self) -> str:
         return self.ticket.lease_id
 
     @property
+    def tenant(self) -> str:
+        return self.ticket.tenant
+
+    @property
+    def is_new(self) -> bool:
+        """It never ran: neither here nor in an earlier attempt."""
+        return self.ticket.stamp is None and self.parked_on is None
+
+    @property
     def may_be_shed(self) -> bool:
         """Work below standard priority, unless it ran before: its client may have seen tokens already."""
-        return self.stamp.priority < 0 and self.ticket.stamp is None
+        return self.stamp.priority < 0 and self.is_new
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits. `num_tokens` counts prompt and longest output."""
+    """How much waits for a lease. `num_tokens` counts prompt and longest output."""
 
     num_waiting: int
     num_tokens: int
 
 
 class WaitingQueue:
-    """The waiting tickets, the highest key first; equal keys in order of arrival.
+    """The waiting tickets: within a tenant the highest key first, equal keys in order of arrival; tenants take turns.
 
-    The order is total: (-key, arrival, seq) never ties. A ticket that left and comes back through `restore` has its
-    old place.
+    The order within a tenant is total: (-key, arrival, seq) never ties. A ticket that left and comes back through
+    `restore` has its old place. With one tenant that is all; between tenants see `TenantTurns`.
     """
 
     def __init__(self, policy: ScorePolicy) -> None:
         self._policy = policy
+        self._shares = FairShares()
+        self._turns = TenantTurns(policy, self._shares)
         self._queued: dict[str, QueuedTicket] = {}
-        self._best_first = LazyHeap()
+        self._lines: dict[str, LazyHeap] = {}
         self._sheddable_worst_first = LazyHeap()
-        self._num_tokens = 0
+        self._num_tokens = self._num_parked = 0
         self._next_seq = 0
 
     def __len__(self) -> int:
@@ -59,24 +79,41 @@ class WaitingQueue:
         return lease_id in self._queued
 
     def __iter__(self) -> Iterator[QueuedTicket]:
-        """In order, for a snapshot: O(n log n)."""
-        return iter(sorted(self._queued.values(), key=self.position))
+        """In the order in which they would be granted if nobody else came, for a snapshot: O(n log n)."""
+        lines: dict[str, list[QueuedTicket]] = {}
+        for queued in sorted(self._queued.values(), key=self.position, reverse=True):
+            lines.setdefault(queued.tenant, []).append(queued)
+        tags_s = {tenant: self._turns.tag_s(tenant) for tenant in lines}
+        turns = [(self._turn(line[-1], tags_s[tenant]), tenant) for tenant, line in lines.items()]
+        heapq.heapify(turns)
+        while turns:
+            _, tenant = heapq.heappop(turns)
+            queued = lines[tenant].pop()
+            yield queued
+            tags_s[tenant] += self._turns.service_s(tenant, self._charge_of(queued))
+            if line := lines[tenant]:
+                heapq.heappush(turns, (self._turn(line[-1], tags_s[tenant]), tenant))
 
     @property
     def policy(self) -> ScorePolicy:
         return self._policy
 
     @property
+    def turns(self) -> TenantTurns:
+        """Whose turn it is, to look at."""
+        return self._turns
+
+    @property
     def num_tokens(self) -> int:
-        """Prompt and longest output of all who wait."""
+        """Prompt and longest output of all who wait for a lease."""
         return self._num_tokens
 
     def backlog(self) -> Backlog:
-        return Backlog(num_waiting=len(self._queued), num_tokens=self._num_tokens)
+        return Backlog(num_waiting=len(self._queued) - self._num_parked, num_tokens=self._num_tokens)
 
     def position(self, queued: QueuedTicket) -> Position:
-        """The sort key; the smaller position runs sooner."""
-        return (-self._policy.key(queued.stamp), queued.stamp.arrival_s, queued.seq)
+        """The sort key within a tenant; the smaller position runs sooner."""
+        return (-self._policy.line_key(queued.stamp), queued.stamp.arrival_s, queued.seq)
 
     def new_entry(self, ticket: Ticket, stamp: Stamp, owner: str = "") -> QueuedTicket:
         """Numbers the ticket in the order of arrival, without queueing it yet."""
@@ -92,8 +129,9 @@ class WaitingQueue:
         """Puts an entry in, at the place that its stamp and number give it."""
         assert queued.lease_id not in self._queued, f"{queued.lease_id} waits already"
         self._queued[queued.lease_id] = queued
-        self._num_tokens += queued.ticket.num_tokens
+        self._count(queued, 1)
         self._index(queued)
+        self._note_head(queued.tenant)
 
     def get(self, lease_id: str) -> QueuedTicket | None:
         return self._queued.get(lease_id)
@@ -104,12 +142,37 @@ class WaitingQueue:
 
     def peek(self) -> QueuedTicket | None:
         """The head: who runs next."""
-        lease_id = self._best_first.first()
-        return None if lease_id is None else self._queued[lease_id]
+        tenant = self._turns.first()
+        return None if tenant is None else self._best_of(tenant)
 
     def pop(self) -> QueuedTicket | None:
+        """Takes the head out, as granted."""
         head = self.peek()
-        return None if head is None else self.remove(head.lease_id)
+        return None if head is None else self.grant(head)
+
+    def grant(self, queued: QueuedTicket) -> QueuedTicket:
+        """Takes a ticket out because it runs now: its tenant is charged, and its penalty is frozen.
+
+        One that ran before was charged then, and keeps its stamp.
+        """
+        self._turns.pass_time()
+        if not queued.is_new:
+            self.remove(queued.lease_id)
+            return queued
+        penalty_s, num_charged = self._turns.lead_s(queued.tenant), self._charge_of(queued)
+        self.remove(queued.lease_id)
+        self._turns.charge(queued.tenant, num_charged)
+        return replace(queued, stamp=replace(queued.stamp, penalty_s=penalty_s), num_charged=num_charged)
+
+    def ungrant(self, queued: QueuedTicket) -> QueuedTicket:
+        """As it was before `grant`, for one that did not run after all; the tenant gets its charge back."""
+        self._turns.charge(queued.tenant, -queued.num_charged)
+        stamp = queued.ticket.stamp or replace(queued.stamp, penalty_s=0.0)
+        return replace(queued, stamp=stamp, num_charged=0)
+
+    def settle(self, queued: QueuedTicket, num_served: int) -> None:
+        """A granted ticket has ended, and was served so many tokens; the tenant was charged what was expected."""
+        self._turns.charge(queued.tenant, num_served - queued.num_charged)
 
     def lowest(self) -> QueuedTicket | None:
         """The first to be shed: the last in order among those that may be."""
@@ -120,20 +183,52 @@ class WaitingQueue:
         """Takes a ticket out; None when it does not wait."""
         queued = self._queued.pop(lease_id, None)
         if queued is not None:
-            self._num_tokens -= queued.ticket.num_tokens
-            self._best_first.discard(lease_id)
+            self._count(queued, -1)
+            self._lines[queued.tenant].discard(lease_id)
             self._sheddable_worst_first.discard(lease_id)
+            self._note_head(queued.tenant)
         return queued
 
     def rekey(self, policy: ScorePolicy) -> None:
         """Orders everyone anew under other weights; stamps stay as they are."""
         self._policy = policy
-        self._best_first, self._sheddable_worst_first = LazyHeap(), LazyHeap()
+        self._lines, self._sheddable_worst_first = {}, LazyHeap()
         for queued in self._queued.values():
             self._index(queued)
+        self._turns.set_policy(policy)
+        for tenant in self._lines:
+            self._note_head(tenant)
+
+    def set_tenant_weights(self, weights: Mapping[str, float]) -> None:
+        self._turns.set_weights(weights)
+
+    def _count(self, queued: QueuedTicket, sign: int) -> None:
+        if queued.parked_on is None:
+            self._num_tokens += sign * queued.ticket.num_tokens
+        else:
+            self._num_parked += sign
 
     def _index(self, queued: QueuedTicket) -> None:
         position = self.position(queued)
-        self._best_first.push(queued.lease_id, position)
+        self._lines.setdefault(queued.tenant, LazyHeap()).push(queued.lease_id, position)
         if queued.may_be_shed:
             self._sheddable_worst_first.push(queued.lease_id, tuple(-part for part in position))
+
+    def _best_of(self, tenant: str) -> QueuedTicket:
+        lease_id = self._lines[tenant].first()
+        assert lease_id is not None, f"tenant {tenant!r} has a turn, and nobody waits"
+        return self._queued[lease_id]
+
+    def _note_head(self, tenant: str) -> None:
+        if len(self._lines[tenant]) == 0:
+            del self._lines[tenant]
+            self._turns.remove(tenant)
+        else:
+            head = self._best_of(tenant)
+            self._turns.set_head(tenant, head.stamp, head.seq)
+
+    def _charge_of(self, queued: QueuedTicket) -> int:
+        return queued.ticket.need.expected if queued.is_new else 0
+
+    def _turn(self, queued: QueuedTicket, tag_s: float) -> Position:
+        return (-self._policy.turn_key(queued.stamp, tag_s), tag_s, queued.stamp.arrival_s, queued.seq)

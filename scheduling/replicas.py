@@ -1,9 +1,10 @@
-"""Owns what each replica can hold and holds: slots and KV tokens. Knows nothing of keys, owners or clocks."""
+"""Owns what one replica can hold and holds: slots and KV tokens. Knows nothing of other replicas, owners or clocks."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import heapq
+import math
 from dataclasses import dataclass, field
 
 from scheduling.request import TokenNeed
@@ -17,9 +18,12 @@ class ReplicaState:
     max_model_len: tokens of prompt and output of one sequence.
     incarnation: rises with every start of the replica (its start time will do); a message that carries a lower one
         came late and is ignored.
+    parked_limit: how many sequences its engine holds beside `max_num_seqs` running ones, because they gave way; 0 where
+        nobody gives way.
+    preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
 
     Raises:
-        ValueError: a limit is below 1.
+        ValueError: a limit is below 1, or one of the last two is negative.
     """
 
     replica_id: str
@@ -27,11 +31,16 @@ class ReplicaState:
     kv_tokens: int
     max_model_len: int
     incarnation: int
+    parked_limit: int = 0
+    preemption_margin_levels: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "kv_tokens", "max_model_len"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)!r}")
+        for name in ("parked_limit", "preemption_margin_levels"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
 
     @property
     def max_request_tokens(self) -> int:
@@ -47,25 +56,48 @@ class WaitReason(enum.StrEnum):
     NO_FREE_SLOT = "no free slot"
     NO_KV_ROOM = "no KV room"
     BEHIND_HEAD = "room reserved for the head"
+    GAVE_WAY = "gave way on its replica"
     READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a lease takes up of a replica. key: infinite where only the replica has told of it; nobody outranks that."""
+
+    num_tokens: int
+    key: float = math.inf
+    is_parked: bool = False
 
 
 @dataclass(slots=True)
 class Replica:
-    """One replica's account. `held` maps each lease to the KV tokens reserved for it."""
+    """One replica's account: what each lease on it takes up. A parked one has neither slot nor KV tokens."""
 
     state: ReplicaState
-    held: dict[str, int] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
     quarantined: bool = False
+    num_parked: int = 0
+    num_reserved_tokens: int = 0
+
+    def hold(self, lease_id: str, held: Held) -> None:
+        """Adds a lease, or replaces what was known of it."""
+        self.free(lease_id)
+        self.held[lease_id] = held
+        self._count(held, 1)
+
+    def free(self, lease_id: str) -> None:
+        if (held := self.held.pop(lease_id, None)) is not None:
+            self._count(held, -1)
+
+    @property
+    def num_running(self) -> int:
+        """Leases that have a slot, or have been promised that somebody will give way."""
+        return len(self.held) - self.num_parked
 
     @property
     def num_free_slots(self) -> int:
         """Never negative: a replica may hold more than was granted when a claim came late."""
-        return max(0, self.state.max_num_seqs - len(self.held))
-
-    @property
-    def num_reserved_tokens(self) -> int:
-        return sum(self.held.values())
+        return max(0, self.state.max_num_seqs - self.num_running)
 
     @property
     def num_free_tokens(self) -> int:
@@ -78,61 +110,26 @@ class Replica:
         fits_now = self.num_free_slots > 0 and need.expected <= self.num_free_tokens
         return fits_now and not self.quarantined and self.could_ever_hold(need)
 
+    def next_victim(self) -> Held | None:
+        """Who would give way to one newcomer more: the lowest key that is not promised away. None if none may.
 
-class Fleet:
-    """All registered replicas of one model."""
+        The engine chooses whom; it goes by the same keys. So many newcomers as run beyond the slots have been promised
+        a place already, each at the cost of another.
+        """
+        num_promised = self.num_running - self.state.max_num_seqs
+        if num_promised < 0 or self.quarantined or len(self.held) - self.state.max_num_seqs >= self.state.parked_limit:
+            return None
+        running = (held for held in self.held.values() if not held.is_parked)
+        lowest = heapq.nsmallest(num_promised + 1, running, key=_key)
+        return lowest[num_promised] if len(lowest) > num_promised else None
 
-    def __init__(self) -> None:
-        self._replicas: dict[str, Replica] = {}
+    def could_make_room_for(self, need: TokenNeed, victim: Held) -> bool:
+        return need.expected <= self.num_free_tokens + victim.num_tokens and self.could_ever_hold(need)
 
-    def __iter__(self) -> Iterator[Replica]:
-        """By replica id."""
-        return iter(sorted(self._replicas.values(), key=lambda replica: replica.state.replica_id))
-
-    def get(self, replica_id: str) -> Replica | None:
-        return self._replicas.get(replica_id)
-
-    def register(self, state: ReplicaState) -> None:
-        """Adds a replica, or takes its new limits and lifts its quarantine; what it holds stays."""
-        replica = self._replicas.setdefault(state.replica_id, Replica(state))
-        replica.state, replica.quarantined = state, False
-
-    def remove(self, replica_id: str) -> None:
-        self._replicas.pop(replica_id, None)
-
-    def quarantine(self, replica_id: str) -> None:
-        if (replica := self._replicas.get(replica_id)) is not None:
-            replica.quarantined = True
-
-    def hold(self, replica_id: str, lease_id: str, num_tokens: int) -> None:
-        """Books a slot and its KV tokens; nothing to book on a replica that is not registered."""
-        if (replica := self._replicas.get(replica_id)) is not None:
-            replica.held[lease_id] = num_tokens
-
-    def free(self, replica_id: str, lease_id: str) -> None:
-        if (replica := self._replicas.get(replica_id)) is not None:
-            replica.held.pop(lease_id, None)
-
-    def best_for(self, need: TokenNeed) -> str | None:
-        """The replica with room that has most free slots, then most free KV tokens, then the lowest id."""
-        candidates = [replica for replica in self._replicas.values() if replica.has_room_for(need)]
-        return min(candidates, key=_load).state.replica_id if candidates else None
-
-    def max_request_tokens(self) -> int | None:
-        """The largest request that any replica, quarantined ones included, can ever hold; None without replicas."""
-        return max((replica.state.max_request_tokens for replica in self._replicas.values()), default=None)
-
-    def wait_reason(self, need: TokenNeed) -> WaitReason:
-        """What keeps a request of this size, were it the head, from a replica."""
-        able = [replica for replica in self._replicas.values() if replica.could_ever_hold(need)]
-        open_to_it = [replica for replica in able if not replica.quarantined]
-        if not open_to_it:
-            return WaitReason.QUARANTINED if able else WaitReason.NO_REPLICA
-        if not any(replica.num_free_slots for replica in open_to_it):
-            return WaitReason.NO_FREE_SLOT
-        fits = any(replica.has_room_for(need) for replica in open_to_it)
-        return WaitReason.READY if fits else WaitReason.NO_KV_ROOM
+    def _count(self, held: Held, sign: int) -> None:
+        self.num_parked += sign * held.is_parked
+        self.num_reserved_tokens += sign * (0 if held.is_parked else held.num_tokens)
 
 
-def _load(replica: Replica) -> tuple[int, int, str]:
-    return (-replica.num_free_slots, -replica.num_free_tokens, replica.state.replica_id)
+def _key(held: Held) -> float:
+    return held.key

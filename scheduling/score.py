@@ -62,6 +62,18 @@ class ScorePolicy:
         """The sort key; the higher key runs sooner."""
         return self.alpha * stamp.priority - self.beta * stamp.effective_arrival_s
 
+    def line_key(self, stamp: Stamp) -> float:
+        """The key within one tenant, where penalties play no part."""
+        return self.alpha * stamp.priority - self.beta * stamp.arrival_s
+
+    def turn_key(self, stamp: Stamp, tag_s: float) -> float:
+        """The key between tenants: a head's priority against the service that its tenant has had, as a time."""
+        return self.alpha * stamp.priority - self.beta * tag_s
+
+    def margin(self, levels: float) -> float:
+        """What so many levels of priority are worth, in key units."""
+        return self.alpha * levels
+
     def score(self, stamp: Stamp, now_s: float) -> float:
         """`alpha * priority + beta * waiting_time` at `now_s`: what the key is a shifted copy of."""
         return self.alpha * stamp.priority + self.beta * (now_s - stamp.effective_arrival_s)

@@ -63,6 +63,11 @@ class Sequence:
     def num_output_tokens(self) -> int:
         return len(self.token_ids) - self.num_prompt_tokens
 
+    @property
+    def num_served(self) -> int:
+        """Tokens that were computed for it here, each counted once; what it found in the cache cost nothing."""
+        return max(0, max(self.num_computed, self.num_reached) - (self.num_cached or 0))
+
     def move_to(self, status: SequenceStatus) -> None:
         """Raises IllegalMove unless the status may follow the present one."""
         if status not in _LEGAL_MOVES[self.status]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduling.fleet import Fleet
 from scheduling.queue import WaitingQueue
-from scheduling.replicas import Fleet, Replica, WaitReason
+from scheduling.replicas import Replica, WaitReason
 from scheduling.score import ScorePolicy
 
 
@@ -64,7 +65,7 @@ def _waiting_views(queue: WaitingQueue, fleet: Fleet, now_s: float) -> tuple[Wai
     head_reason = WaitReason.READY if head is None else fleet.wait_reason(head.ticket.need)
     views = []
     for queued in queue:
-        own_reason = fleet.wait_reason(queued.ticket.need)
+        own_reason = WaitReason.GAVE_WAY if queued.parked_on is not None else fleet.wait_reason(queued.ticket.need)
         bypassed = own_reason is WaitReason.READY and head_reason is not WaitReason.READY
         views.append(
             WaitingView(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduling.errors import DeadlinePassed
 from scheduling.events import Expired
 from scheduling.lazy_heap import LazyHeap
+from scheduling.overtaking import OvertakingMonitor
 from scheduling.queue import Backlog, QueuedTicket, WaitingQueue
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -19,6 +19,7 @@ class WaitingRoom:
     def __init__(self, policy: ScorePolicy) -> None:
         self._queue = WaitingQueue(policy)
         self._deadlines = LazyHeap()
+        self.overtaking = OvertakingMonitor(policy)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -37,8 +38,8 @@ class WaitingRoom:
 
     def reweigh(self, policy: ScorePolicy) -> None:
         """Takes new weights as a new epoch; the epoch of `policy` itself is not read."""
-        if not policy.has_weights_of(self.policy):
-            self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1))
+        self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1))
+        self.overtaking.rekey(self.policy)
 
     def stamped(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket:
         """The ticket with its place in the order, not waiting yet. The one place where a stamp is made."""
@@ -48,13 +49,33 @@ class WaitingRoom:
     def enter(self, queued: QueuedTicket) -> None:
         """Lets it wait at the place that its stamp gives it, for the first time or again."""
         self._queue.restore(queued)
-        if queued.ticket.deadline_s is not None:
+        self.overtaking.entered(queued.lease_id, queued.tenant, queued.stamp)
+        if queued.ticket.deadline_s is not None and queued.parked_on is None:
             self._deadlines.push(queued.lease_id, (queued.stamp.arrival_s + queued.ticket.deadline_s,))
 
     def take(self, lease_id: str) -> QueuedTicket | None:
         """Takes a ticket out, and its deadline with it; None when it does not wait."""
         self._deadlines.discard(lease_id)
+        self.overtaking.left(lease_id)
         return self._queue.remove(lease_id)
+
+    def grant(self, queued: QueuedTicket) -> QueuedTicket:
+        """Takes a ticket out because it runs now. The monitor sees it before the tenants' accounts do."""
+        self._deadlines.discard(queued.lease_id)
+        self.overtaking.left(queued.lease_id)
+        self.overtaking.started(queued.tenant, queued.stamp, self._queue.turns.tag_s)
+        return self._queue.grant(queued)
+
+    def return_ungranted(self, granted: QueuedTicket) -> None:
+        """Lets one wait again at its old place that was granted and never sent anywhere."""
+        self.enter(self._queue.ungrant(granted))
+
+    def key_now(self, queued: QueuedTicket) -> float:
+        """The key that it would run under if it were granted now."""
+        if not queued.is_new:
+            return self.policy.key(queued.stamp)
+        penalty_s = self._queue.turns.lead_s(queued.tenant)
+        return self.policy.key(replace(queued.stamp, penalty_s=penalty_s))
 
     def get(self, lease_id: str) -> QueuedTicket | None:
         return self._queue.get(lease_id)
@@ -65,10 +86,6 @@ class WaitingRoom:
 
     def backlog(self) -> Backlog:
         return self._queue.backlog()
-
-    def stamps(self) -> Iterator[Stamp]:
-        """Of all who wait, in no useful order."""
-        return (queued.stamp for queued in self._queue.unordered())
 
     def drop_owner(self, owner: str) -> None:
         for lease_id in [queued.lease_id for queued in self._queue.unordered() if queued.owner == owner]:
@@ -84,6 +101,6 @@ class WaitingRoom:
         return [self._overdue(lease_id, now_s) for lease_id in self._deadlines.pop_up_to((now_s,))]
 
     def _overdue(self, lease_id: str, now_s: float) -> Expired:
-        queued = self._queue.remove(lease_id)
+        queued = self.take(lease_id)
         assert queued is not None and queued.ticket.deadline_s is not None, f"{lease_id}: a deadline, but no wait"
         return Expired.of(queued, DeadlinePassed(queued.ticket.deadline_s, now_s - queued.stamp.arrival_s))

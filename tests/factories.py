@@ -16,6 +16,8 @@ def make_ticket(
     max_output_tokens: int = 10,
     deadline_s: float | None = None,
     stamp: Stamp | None = None,
+    tenant: str = "default",
+    service_class: str = "standard",
 ) -> Ticket:
     return Ticket(
         lease_id=lease_id,
@@ -25,6 +27,8 @@ def make_ticket(
         max_output_tokens=max_output_tokens,
         deadline_s=deadline_s,
         stamp=stamp,
+        tenant=tenant,
+        service_class=service_class,
     )
 
 
@@ -35,8 +39,9 @@ def make_replica(
     kv_tokens: int = 10_000,
     max_model_len: int = 1_000,
     incarnation: int = 1,
+    parked_limit: int = 0,
 ) -> ReplicaState:
-    return ReplicaState(replica_id, max_num_seqs, kv_tokens, max_model_len, incarnation)
+    return ReplicaState(replica_id, max_num_seqs, kv_tokens, max_model_len, incarnation, parked_limit)
 
 
 def make_dispatcher(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deployments.api.text_assembly import TextAssembly
 from deployments.errors import GenerationFailed, ReplicaFailed
 from deployments.generate_call import GenerateCall, GenerationEvent, ModelHandle, Started
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
+
+MAX_ATTEMPTS = 16  # of one answer that is moved from replica to replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +56,66 @@ class Choice:
     call: GenerateCall
     assembly: TextAssembly
     token_ids: list[int] = field(default_factory=list)
+    is_started: bool = False
+
+    def has_started(self) -> bool:
+        """Whether a replica had taken it before; from now on one has."""
+        before, self.is_started = self.is_started, True
+        return before
 
 
 async def generate_choice(handle: ModelHandle, choice: Choice) -> AsyncGenerator[ChoiceEvent, None]:
     """The events of one choice, the last with a finish reason. Closing it reaches the engine.
+
+    A sequence that its engine gave up in favour of another replica goes on there from its next token.
 
     Raises:
         ReplicaFailed: the stream ended without a terminal message, or with one that a client cannot be given.
         GenerationFailed: the engine gave this sequence up.
         Exception: whatever the handle raises before `Started`.
     """
-    async with aclosing(handle.generate(choice.call)) as events:
-        replica_id = "unknown"
-        async for event in events:
-            if isinstance(event, Started):
-                replica_id = event.replica_id
-            made = _choice_event(choice, event, replica_id)
-            yield made
-            if isinstance(made, ChoiceDelta) and made.finish_reason is not None:
-                return
-        raise ReplicaFailed(replica_id, "its stream ended before the answer did")
+    for num_attempts in range(1, MAX_ATTEMPTS + 1):
+        attempt = _Attempt()
+        async with aclosing(handle.generate(choice.call)) as events:
+            async for event in events:
+                if (made := attempt.take(choice, event)) is not None:
+                    yield made
+                    if isinstance(made, ChoiceDelta) and made.finish_reason is not None:
+                        return
+                if attempt.is_moved:
+                    break
+        if not attempt.is_moved or attempt.started is None:
+            raise ReplicaFailed(attempt.replica_id, "its stream ended before the answer did")
+        choice.call = choice.call.continued(attempt.started.stamp, list(choice.token_ids), num_attempts)
+    raise ReplicaFailed(attempt.replica_id, f"the answer was moved {MAX_ATTEMPTS} times")
 
 
-def _choice_event(choice: Choice, event: GenerationEvent, replica_id: str) -> ChoiceEvent:
-    if isinstance(event, Started):
-        return ChoiceStarted(choice.index, event)
+@dataclass(slots=True)
+class _Attempt:
+    """One replica's part of an answer."""
+
+    started: Started | None = None
+    is_moved: bool = False
+
+    @property
+    def replica_id(self) -> str:
+        return "unknown" if self.started is None else self.started.replica_id
+
+    def take(self, choice: Choice, event: GenerationEvent) -> ChoiceEvent | None:
+        """What the event means to the client; nothing where the answer goes on elsewhere, or has gone on here."""
+        if isinstance(event, Started):
+            self.started = event
+            return None if choice.has_started() else ChoiceStarted(choice.index, event)
+        if event.finish_reason is FinishReason.MOVED:
+            self.is_moved = True
+            return _delta(choice, replace(event, finish_reason=None)) if event.token_ids else None
+        return _choice_event(choice, event, self.replica_id)
+
+
+def _choice_event(choice: Choice, event: SequenceOutput, replica_id: str) -> ChoiceEvent:
     if event.finish_reason is FinishReason.ERROR:
         raise GenerationFailed(event.error or "the engine gave no reason")
-    if event.finish_reason in (FinishReason.CANCELLED, FinishReason.MOVED):
+    if event.finish_reason is FinishReason.CANCELLED:
         raise ReplicaFailed(replica_id, f"it gave the sequence up ({event.finish_reason})")
     return _delta(choice, event)
 

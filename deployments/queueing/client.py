@@ -20,12 +20,15 @@ from deployments.queueing.messages import (
     Enqueue,
     Granted,
     Introduce,
+    Move,
     QueueAnswer,
     Queued,
     QueueMessage,
     Refused,
     Release,
+    Resume,
     Retired,
+    SendFailed,
     Sent,
 )
 from deployments.queueing.outbox import Outbox
@@ -38,6 +41,7 @@ logger = logging.getLogger("ray.serve")
 MENTION_WITHIN_S = 0.3  # of a queue's patience with a grant of which it hears nothing, a second
 FIND_AGAIN_S = 0.2  # between two looks for a queue actor; doubles with every failure in a row
 MAX_FIND_AGAIN_S = 2.0
+ANSWER_WITHIN_S = 10.0  # a queue that says nothing for longer is looked for again; a poll is answered within 2
 _MAX_TAKEN_REMEMBERED = 65_536
 
 
@@ -56,6 +60,8 @@ class QueueClient:
     greeting: what a queue that has never heard of this owner must be told first (a replica's registration).
     sleep: waits between two looks.
     mention_within_s: how long what `mention` is told may wait for company.
+    on_order: told what a queue orders a replica to do.
+    on_contact: told whether there is a queue that knows this owner, whenever that changes.
     """
 
     def __init__(
@@ -65,17 +71,22 @@ class QueueClient:
         greeting: Callable[[], list[QueueMessage]] = list,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         mention_within_s: float = MENTION_WITHIN_S,
+        on_order: Callable[[Resume | Move], None] = lambda order: None,
+        on_contact: Callable[[bool], None] = lambda in_contact: None,
     ) -> None:
         self.owner = owner
         self._find = find
         self._greeting = greeting
         self._sleep = sleep
         self._mention_within_s = mention_within_s
+        self._on_order = on_order
+        self._on_contact = on_contact
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
         self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
         self._taken = RecentIds(_MAX_TAKEN_REMEMBERED)
+        self._holding: dict[str, Sent] = {}  # leases that were granted here and have not ended, as a new queue is told
         self._num_seen = 0
         self._num_failures = 0  # in a row
         self._queue: QueueActorHandle | None = None
@@ -148,7 +159,7 @@ class QueueClient:
             if self._queue is not None:
                 await self._introduce()
                 await self._speak_and_listen()
-        except CLUSTER_ERRORS as error:
+        except (*CLUSTER_ERRORS, TimeoutError) as error:
             self._num_failures = min(self._num_failures + 1, 16)
             if self._num_failures == 1:
                 logger.warning("The line to the priority queue broke; looking for it again.", exc_info=error)
@@ -159,12 +170,17 @@ class QueueClient:
                 granted.set_exception(QueueLost("the line to it has ended"))
 
     def _say(self, message: QueueMessage) -> None:
-        self._outbox.put(message)
+        self._note(message)
         self._wake.set()
+
+    def _note(self, message: QueueMessage) -> None:
+        if isinstance(message, Cancel | Release | SendFailed):
+            self._holding.pop(message.lease_id, None)
+        self._outbox.put(message)
 
     def _say_in_time(self, message: QueueMessage) -> None:
         """A call of the queue costs both ends more than all that it may carry."""
-        self._outbox.put(message)
+        self._note(message)
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(self._mention_within_s, self._wake.set)
 
@@ -175,20 +191,23 @@ class QueueClient:
         self._rest()
         news = self._outbox.take_lease_news()
         asks: list[QueueMessage] = [Enqueue(ticket) for ticket, granted in self._waiting.values() if not granted.done()]
-        await self._submit([*self._greeting(), *asks, *news])
+        held = [sent for lease_id, sent in self._holding.items() if lease_id not in self._waiting]
+        await self._submit([*self._greeting(), *held, *asks, *news])
 
     async def _speak_and_listen(self) -> None:
-        """Until the queue dies or sends us away.
+        """Until the queue dies, falls silent or sends us away.
 
         Raises:
-            CLUSTER_ERRORS: a call to the queue failed.
+            CLUSTER_ERRORS, TimeoutError: a call to the queue failed, or was not answered.
         """
+        self._on_contact(True)
         tasks = [asyncio.create_task(work) for work in (self._lost.wait(), self._speak(), self._listen())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            self._on_contact(False)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -212,7 +231,8 @@ class QueueClient:
         assert self._queue is not None
         taken = False
         try:
-            delivery = await self._queue.submit(self.owner, batch, self._num_seen)
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                delivery = await self._queue.submit(self.owner, batch, self._num_seen)
             self._hear(delivery)
             taken = not delivery.sends_away
         finally:
@@ -222,7 +242,9 @@ class QueueClient:
     async def _listen(self) -> None:
         assert self._queue is not None
         while True:
-            self._hear(await self._queue.poll(self.owner, self._num_seen))
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                delivery = await self._queue.poll(self.owner, self._num_seen)
+            self._hear(delivery)
 
     def _hear(self, delivery: Delivery) -> None:
         """Take each answer once, however often it is delivered."""
@@ -243,6 +265,8 @@ class QueueClient:
                 waiting = self._waiting.get(lease_id)
                 if waiting is not None and not waiting[1].done():
                     waiting[1].set_exception(error)
+            case Resume() | Move():
+                self._on_order(answer)
             case Retired() | Introduce():
                 self._lost.set()
 
@@ -255,5 +279,7 @@ class QueueClient:
             self._say(Release(grant.lease_id))  # granted while it was being cancelled
             return
         self._taken.add(grant.lease_id)
+        ticket = replace(waiting[0], stamp=grant.stamp)
+        self._holding[grant.lease_id] = Sent(grant.lease_id, grant.replica_id, ticket)
         self._say_in_time(Sent(grant.lease_id, grant.replica_id))
         waiting[1].set_result(grant)

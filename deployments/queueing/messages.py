@@ -27,9 +27,13 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """This lease has ended. Said by the replica, repeated by the ingress; the second changes nothing."""
+    """This lease has ended. Said by the replica, repeated by the ingress; the second changes nothing.
+
+    num_served: tokens of prompt and answer that were computed for it, where that is known.
+    """
 
     lease_id: str
+    num_served: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,14 @@ class SendFailed:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The owner has the grant and is handing the call to this replica, which now has longer to claim it."""
+    """The owner has the grant and is handing the call to this replica, which now has longer to claim it.
+
+    ticket: with its stamp, where this is said to a queue that is new and knows nothing of the lease.
+    """
 
     lease_id: str
     replica_id: str
+    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,23 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """The replica's engine let this lease give way to another; it waits there until `Resume` or `Move`."""
+
+    lease_id: str
+    replica_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Register:
-    """A replica says that it is here and what it holds. Repeated as its heartbeat."""
+    """A replica says that it is here and what it holds; `parked` are those of its leases that gave way to others.
+
+    Repeated as its heartbeat.
+    """
 
     state: ReplicaState
     holding: tuple[str, ...] = ()
+    parked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +93,17 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing."""
+    """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing.
+
+    tenant_weights: those that are not 1.
+    """
 
     policy: ScorePolicy
     bounds: AdmissionBounds
+    tenant_weights: dict[str, float] = field(default_factory=dict)
 
 
-QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Register | Leave | Configure
+QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Register | Leave | Configure
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +139,21 @@ class Introduce:
     """This queue does not know the owner, or no longer: nothing of the batch was taken; say everything again."""
 
 
-QueueAnswer = Granted | Queued | Refused | Retired | Introduce
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """To a replica: this parked lease may go on."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """To a replica: end this parked lease as moved; another replica has room for it."""
+
+    lease_id: str
+
+
+QueueAnswer = Granted | Queued | Refused | Resume | Move | Retired | Introduce
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,18 +23,22 @@ from deployments.queueing.messages import (
     Introduce,
     Leave,
     Mailbox,
+    Move,
+    Parked,
     QueueAnswer,
     Queued,
     QueueMessage,
     Refused,
     Register,
     Release,
+    Resume,
     Retired,
     SendFailed,
     Sent,
 )
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import SchedulingError
+from scheduling.events import Event, Moved, Resumed
 from scheduling.request import Ticket
 
 POLL_S = 2.0  # a parked poll returns empty after this long; polling again is the owner's heartbeat
@@ -139,15 +143,17 @@ class QueueState:
                 self._enqueue(owner, ticket, now_s)
             case Cancel(lease_id):
                 self.dispatcher.cancel(lease_id)
-            case Release(lease_id):
-                self.dispatcher.release(lease_id)
+            case Release(lease_id, num_served):
+                self.dispatcher.release(lease_id, num_served)
             case SendFailed(lease_id, replica_id):
                 self.dispatcher.fail(lease_id)
                 self.dispatcher.quarantine(replica_id)
-            case Sent(lease_id, replica_id):
-                self.dispatcher.sent(lease_id, replica_id, now_s)
+            case Sent(lease_id, replica_id, ticket):
+                self.dispatcher.sent(lease_id, replica_id, now_s, ticket, owner)
             case Claim(lease_id, replica_id):
                 self.dispatcher.claim(lease_id, replica_id)
+            case Parked(lease_id, replica_id):
+                self.dispatcher.park(lease_id, replica_id)
             case Register(state):
                 self._registered[state.replica_id] = message
                 self._owner_of_replica[owner] = state.replica_id
@@ -156,8 +162,8 @@ class QueueState:
             case Leave(replica_id):
                 self._registered.pop(replica_id, None)
                 self.dispatcher.remove_replica(replica_id)
-            case Configure(policy, bounds):
-                self.dispatcher.reconfigure(policy, bounds)
+            case Configure(policy, bounds, tenant_weights):
+                self.dispatcher.reconfigure(policy, bounds, tenant_weights)
             case _:
                 assert_never(message)
 
@@ -175,7 +181,7 @@ class QueueState:
                     self._post(owner, Queued(message.ticket.lease_id, stamp))
 
     def _admit(self, message: Register) -> None:
-        self.dispatcher.register_replica(message.state, message.holding)
+        self.dispatcher.register_replica(message.state, message.holding, message.parked)
 
     def _decide(self, now_s: float) -> None:
         if self.identity.retired:
@@ -185,7 +191,22 @@ class QueueState:
         for owner, grant in self.dispatcher.dispatch(now_s):
             self._post(owner, Granted(grant))
         for event in self.dispatcher.drain_events():
-            self._post(event.owner, Refused(event.lease_id, event.error))
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case Resumed(replica_id, lease_id):
+                self._post_to_replica(replica_id, Resume(lease_id))
+            case Moved(replica_id, lease_id):
+                self._post_to_replica(replica_id, Move(lease_id))
+            case _:
+                self._post(event.owner, Refused(event.lease_id, event.error))
+
+    def _post_to_replica(self, replica_id: str, answer: QueueAnswer) -> None:
+        """A replica that is not heard of any more has nothing to resume: what it parked ends with it."""
+        for owner, its_replica in self._owner_of_replica.items():
+            if its_replica == replica_id:
+                self._post(owner, answer)
 
     def _post(self, owner: str, answer: QueueAnswer) -> None:
         if (state := self._owners.get(owner)) is not None:

@@ -65,6 +65,7 @@ class FakeHandle:
     fails_after: int | None = None
     failure: Exception | None = None
     ends_with: FinishReason | None = None
+    num_failing_calls: int | None = None
     start_gate: asyncio.Event | None = None
     gate: asyncio.Event | None = None
     num_cached_tokens: int = 0
@@ -94,10 +95,13 @@ class FakeHandle:
     async def _outputs(self, call: GenerateCall) -> AsyncGenerator[SequenceOutput, None]:
         sampling = call.request.sampling
         tokens = [*self.says(call).encode(), EOS][: sampling.max_tokens]
+        fails = self.num_failing_calls is None or len(self.calls) <= self.num_failing_calls
         for place, token in enumerate(tokens):
-            if self.failure is not None and place == self.fails_after:
+            if place < len(call.request.output_token_ids):
+                continue
+            if fails and self.failure is not None and place == self.fails_after:
                 raise self.failure
-            if self.fails_after == place:
+            if fails and self.fails_after == place:
                 if self.ends_with is not None:
                     yield SequenceOutput(call.ticket.lease_id, finish_reason=self.ends_with, error="it broke")
                 return

@@ -167,6 +167,10 @@ def test_a_key_may_stand_there_itself_or_as_its_digest_in_either_case() -> None:
             {"tenants": {"a": {"name": "x"}, "key": {"name": 1}}},
             "user_config.tenants[1].name: got 1; expected a string",
         ),
+        (
+            {"tenants": {"a": {"name": "x", "weight": 2.0}, "b": {"name": "x"}}},
+            "one weight for all keys of tenant x, but 2 and 1 stand there",
+        ),
         ({"tenants": {"sha256:abc": {"name": "x"}}}, "tenants[0]: got text (not shown); expected sha256: and 64 hex"),
         ([1], "user_config: got a list (not shown); expected an object"),
     ],

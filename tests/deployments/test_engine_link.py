@@ -40,8 +40,8 @@ class InMemoryChannel:
         while (step := await self.steps.get()) is not None:
             yield step
 
-    def step(self, *outputs: SequenceOutput) -> None:
-        self.steps.put_nowait(StepMessage(list(outputs), EngineStats()))
+    def step(self, *outputs: SequenceOutput, held: tuple[str, ...] = ()) -> None:
+        self.steps.put_nowait(StepMessage(list(outputs), EngineStats(), list(held)))
 
     def end(self) -> None:
         self.steps.put_nowait(None)
@@ -53,8 +53,14 @@ class Linked:
     def __init__(self) -> None:
         self.channel = InMemoryChannel()
         self.finished: list[str] = []
-        self.link = EngineLink(self.channel, self.finished.append)
+        self.served: dict[str, int | None] = {}
+        self.held: asyncio.Queue[str] = asyncio.Queue()
+        self.link = EngineLink(self.channel, self._finish, self.held.put_nowait)
         self.running = asyncio.create_task(self.link.run())
+
+    def _finish(self, lease_id: str, num_served: int | None) -> None:
+        self.finished.append(lease_id)
+        self.served[lease_id] = num_served
 
 
 @contextlib.asynccontextmanager
@@ -181,3 +187,47 @@ async def test_a_command_that_cannot_be_sent_breaks_the_link_and_is_raised() -> 
             await made.running
         with pytest.raises(LinkBroken):
             await call
+
+
+async def test_who_is_held_is_told_and_goes_on_when_it_is_resumed() -> None:
+    async with linked() as made:
+        call = generate(made, "a", Recorder())
+        await made.channel.commands.get()
+        made.channel.step(held=("a", "unknown"))
+        assert await made.held.get() == "a"
+        assert made.link.held_ids == ("a",)
+
+        made.link.resume("a")
+        made.link.resume("unknown")
+
+        assert (await made.channel.commands.get()).resumed == ["a"]
+        assert made.link.held_ids == ()
+        call.cancel()
+
+
+async def test_one_that_is_moved_ends_with_the_word_of_the_engine() -> None:
+    async with linked() as made:
+        call = generate(made, "a", Recorder())
+        await made.channel.commands.get()
+
+        made.link.move("a")
+        made.link.move("unknown")
+        assert (await made.channel.commands.get()).moved == ["a"]
+        made.channel.step(SequenceOutput("a", finish_reason=FinishReason.MOVED, num_served_tokens=7))
+        await call
+
+        assert made.served == {"a": 7}
+
+
+async def test_without_a_queue_nobody_is_held() -> None:
+    async with linked() as made:
+        call = generate(made, "a", Recorder())
+        await made.channel.commands.get()
+        made.channel.step(held=("a",))
+        await made.held.get()
+
+        made.link.hold_displaced(False)
+
+        assert (await made.channel.commands.get()).holds_displaced is False
+        assert made.link.held_ids == ()
+        call.cancel()

@@ -155,3 +155,27 @@ def test_a_newer_policy_orders_the_batch_anew() -> None:
     loop.apply(CommandMessage(added=waiting))
     loop.step()
     assert [output.lease_id for output in loop.step().outputs] == ["old"]
+
+
+def test_whom_a_newcomer_displaced_is_told_and_waits_for_the_word_to_go_on() -> None:
+    loop = make_loop(max_num_seqs=1)
+    loop.apply(CommandMessage(added=[make_request("bulk", max_tokens=60)], holds_displaced=True))
+    for _ in range(40):
+        loop.step()
+    loop.apply(CommandMessage(added=[make_request("urgent", max_tokens=2, priority=50)]))
+    assert loop.step().held == ["bulk"]
+    loop.step()
+    assert (loop.has_work, loop.is_idle) == (False, False)
+    loop.apply(CommandMessage(resumed=["bulk"]))
+    assert [output.lease_id for output in loop.step().outputs] == ["bulk"]
+
+
+def test_one_that_moves_ends_here_as_moved_with_what_it_was_served() -> None:
+    loop = make_loop(max_num_seqs=1)
+    loop.apply(CommandMessage(added=[make_request("bulk", num_prompt_tokens=10, max_tokens=60)]))
+    for _ in range(3):
+        loop.step()
+    loop.apply(CommandMessage(moved=["bulk", "unknown"]))
+    [output] = loop.step().outputs
+    assert (output.finish_reason, output.num_served_tokens) == (FinishReason.MOVED, 12)
+    assert loop.is_idle

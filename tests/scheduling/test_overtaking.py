@@ -9,16 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scheduling.overtaking import OvertakingMonitor, may_overtake, overtaking_slack_s
-from scheduling.request import Grant
 from scheduling.score import ScorePolicy, Stamp
 
 POLICY = ScorePolicy(alpha=1, beta=0.1)  # a level is ten seconds
 arrivals = st.floats(min_value=0, max_value=1000)
 stamps = st.builds(Stamp, st.integers(-10, 10), arrivals, st.floats(min_value=0, max_value=100))
-
-
-def grant(stamp: Stamp, policy: ScorePolicy = POLICY) -> Grant:
-    return Grant("lease-1", "replica-1", stamp, policy, granted_s=stamp.arrival_s)
 
 
 @pytest.mark.parametrize(("arrival_s", "allowed"), [(19, True), (21, False)])
@@ -53,24 +48,62 @@ def test_whoever_has_the_higher_key_is_within_the_bound_and_nobody_else(
     assert may_overtake(one, other, policy) is (ahead > 0)
 
 
+class Waiting:
+    """A monitor, and who waits in it by number; starts go by number too."""
+
+    def __init__(self, *stamps: Stamp, policy: ScorePolicy = POLICY, tenants: str = "") -> None:
+        self.monitor = OvertakingMonitor(policy)
+        self.stamps = dict(enumerate(stamps))
+        self.tenants = tenants or "t" * len(stamps)
+        for number, stamp in self.stamps.items():
+            self.monitor.entered(str(number), self.tenants[number], stamp)
+
+    def start(self, number: int, **tags_s: float) -> None:
+        self.monitor.left(str(number))
+        self.monitor.started(self.tenants[number], self.stamps[number], lambda tenant: tags_s[tenant])
+
+
 def test_the_monitor_reports_the_smallest_slack() -> None:
-    monitor = OvertakingMonitor()
-    monitor.observe([grant(Stamp(2, 10))], [Stamp(0, 0), Stamp(0, 3)])
-    assert (monitor.num_checked, monitor.num_violations) == (1, 0)
-    assert monitor.smallest_slack_s == pytest.approx(10)
+    waiting = Waiting(Stamp(0, 0), Stamp(0, 3), Stamp(2, 10))
+    waiting.start(2)
+    assert (waiting.monitor.num_checked, waiting.monitor.num_violations) == (1, 0)
+    assert waiting.monitor.smallest_slack_s == pytest.approx(10)
 
 
 def test_the_monitor_counts_a_grant_that_passed_a_better_waiter() -> None:
-    monitor = OvertakingMonitor()
-    monitor.observe([grant(Stamp(0, 5))], [Stamp(0, 0)])
-    assert monitor.num_violations == 1
-    assert monitor.smallest_slack_s == pytest.approx(-5)
+    waiting = Waiting(Stamp(0, 0), Stamp(0, 5))
+    waiting.start(1)
+    assert waiting.monitor.num_violations == 1
+    assert waiting.monitor.smallest_slack_s == pytest.approx(-5)
 
 
-def test_the_monitor_checks_grants_of_one_dispatch_against_each_other() -> None:
-    monitor = OvertakingMonitor()
-    monitor.observe([grant(Stamp(0, 5)), grant(Stamp(0, 0))], [])
-    assert monitor.num_violations == 1
+def test_whoever_has_left_is_overtaken_no_more() -> None:
+    waiting = Waiting(Stamp(0, 0), Stamp(0, 5))
+    waiting.start(0)
+    waiting.start(1)
+    assert waiting.monitor.num_violations == 0
+
+
+def test_between_tenants_the_service_counts_and_not_the_arrival() -> None:
+    waiting = Waiting(Stamp(0, 0), Stamp(0, 500), tenants="ab")
+    waiting.start(1, a=7, b=7)
+    assert (waiting.monitor.num_violations, waiting.monitor.smallest_slack_s) == (0, 0)
+
+
+def test_a_tenant_that_was_served_more_may_go_first_by_its_head_start_only() -> None:
+    waiting = Waiting(Stamp(0, 0), Stamp(1, 500), Stamp(1, 500), tenants="abb")
+    waiting.start(1, a=7, b=16)
+    assert waiting.monitor.num_violations == 0
+    waiting.start(2, a=7, b=18)
+    assert waiting.monitor.num_violations == 1
+
+
+def test_other_weights_are_another_bound() -> None:
+    waiting = Waiting(Stamp(0, 0), Stamp(2, 15), Stamp(2, 15))
+    waiting.start(1)
+    waiting.monitor.rekey(ScorePolicy(alpha=0.5, beta=0.1))
+    waiting.start(2)
+    assert (waiting.monitor.num_checked, waiting.monitor.num_violations) == (2, 1)
 
 
 def test_rounding_at_wall_clock_times_is_no_violation() -> None:
@@ -78,22 +111,22 @@ def test_rounding_at_wall_clock_times_is_no_violation() -> None:
     urgent, bulk = Stamp(7, 1700000051.1057653), Stamp(0, 1700000002.105765)
     assert policy.key(urgent) == policy.key(bulk)
     assert overtaking_slack_s(urgent, bulk, policy) < 0
-    monitor = OvertakingMonitor()
-    monitor.observe([grant(urgent, policy)], [bulk])
-    assert (monitor.num_checked, monitor.num_violations) == (1, 0)
+    waiting = Waiting(bulk, urgent, policy=policy)
+    waiting.start(1)
+    assert (waiting.monitor.num_checked, waiting.monitor.num_violations) == (1, 0)
 
 
-def test_a_grant_with_nobody_waiting_checks_nothing() -> None:
-    monitor = OvertakingMonitor()
-    monitor.observe([grant(Stamp(0, 0))], [])
-    monitor.observe([], [Stamp(0, 0)])
-    monitor.observe([grant(Stamp(0, 5), ScorePolicy(alpha=1, beta=0))], [Stamp(0, 0)])
-    assert monitor.num_checked == 0
+def test_a_grant_with_nobody_waiting_or_without_a_bound_checks_nothing() -> None:
+    alone = Waiting(Stamp(0, 0))
+    alone.start(0)
+    unbounded = Waiting(Stamp(0, 0), Stamp(0, 5), policy=ScorePolicy(alpha=1, beta=0))
+    unbounded.start(1)
+    assert (alone.monitor.num_checked, unbounded.monitor.num_checked) == (0, 0)
 
 
 @given(st.lists(stamps, min_size=1, max_size=20), st.integers(min_value=1, max_value=20))
-def test_serving_in_key_order_never_breaks_the_bound(waiting: list[Stamp], num_granted: int) -> None:
-    monitor = OvertakingMonitor()
-    in_order = sorted(waiting, key=POLICY.key, reverse=True)
-    monitor.observe([grant(stamp) for stamp in in_order[:num_granted]], in_order[num_granted:])
-    assert monitor.num_violations == 0
+def test_serving_in_key_order_never_breaks_the_bound(stamps: list[Stamp], num_granted: int) -> None:
+    waiting = Waiting(*stamps)
+    for number in sorted(waiting.stamps, key=lambda n: -POLICY.line_key(stamps[n]))[:num_granted]:
+        waiting.start(number)
+    assert waiting.monitor.num_violations == 0

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from scheduling.replicas import Replica
+from scheduling.replicas import Held, Replica
+from scheduling.request import TokenNeed
 from tests.factories import make_replica
 
 
@@ -23,6 +24,8 @@ def test_the_largest_request_is_limited_by_cache_and_context_alike(kv_tokens: in
 
 
 def test_a_replica_that_holds_more_than_it_has_room_for_has_no_room() -> None:
-    replica = Replica(make_replica(max_num_seqs=1, kv_tokens=100), held={"a": 80, "b": 80})
+    replica = Replica(make_replica(max_num_seqs=1, kv_tokens=100))
+    replica.hold("a", Held(80))
+    replica.hold("b", Held(80))
     assert (replica.num_free_slots, replica.num_free_tokens) == (0, 0)
-    assert not replica.has_room_for(1)
+    assert not replica.has_room_for(TokenNeed(1, 1))

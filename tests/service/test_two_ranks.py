@@ -18,6 +18,7 @@ from tests.service.conftest import MODEL
 from tests.service.disconnect_checks import check_a_disconnect_frees_its_slot
 from tests.service.openai_checks import ALL_CHECKS, CAPITAL, client_of
 from tests.service.order_checks import check_starts_in_key_order
+from tests.service.preemption_checks import check_an_urgent_request_takes_the_place_of_bulk_work
 from tests.service.running import Service
 from tests.service.waiting import until
 
@@ -31,6 +32,10 @@ FLOAT32_BYTES = 4 * 134_515_008  # the unsplit model
 @pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.__name__)
 def test_the_openai_client_is_answered(one_slot_tp2_service: Service, check: Callable[[openai.OpenAI], None]) -> None:
     check(client_of(one_slot_tp2_service.base_url))
+
+
+async def test_an_urgent_request_takes_the_place_of_bulk_work(one_slot_tp2_service: Service) -> None:
+    await check_an_urgent_request_takes_the_place_of_bulk_work(one_slot_tp2_service.base_url, MODEL)
 
 
 async def test_each_rank_says_its_bytes_and_holds_a_part(one_slot_tp2_service: Service) -> None:

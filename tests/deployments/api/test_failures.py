@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from deployments.api.generation import MAX_ATTEMPTS
 from deployments.errors import ModelUnavailable, PoolFull, ReplicaFailed
 from engine.protocol import FinishReason
 from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull
+from scheduling.score import Stamp
 from tests.deployments.fake_model import FakeHandle
 from tests.deployments.fake_service import Service, chat_body, events_of, serving
 
@@ -55,7 +57,7 @@ async def test_an_error_that_came_through_ray_shows_its_cause() -> None:
     assert "5 requests wait" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("ending", [None, FinishReason.CANCELLED, FinishReason.MOVED])
+@pytest.mark.parametrize("ending", [None, FinishReason.CANCELLED])
 async def test_an_end_without_a_terminal_message_is_a_503_before_the_first_token(ending: FinishReason | None) -> None:
     async with serving(FakeHandle(fails_after=0, ends_with=ending)) as service:
         for stream in (False, True):
@@ -186,3 +188,30 @@ async def test_a_slow_choice_does_not_hold_back_a_fast_one() -> None:
         gate.set()
         answer = (await asyncio.wait_for(sent, BOUND_S)).json()
     assert [choice["text"] for choice in answer["choices"]] == ["slow", ""]
+
+
+@pytest.mark.parametrize("num_before", [0, 2])
+async def test_an_answer_that_is_moved_goes_on_from_its_next_token_and_the_client_sees_one(num_before: int) -> None:
+    handle = FakeHandle(fails_after=num_before, ends_with=FinishReason.MOVED, num_failing_calls=1)
+    async with serving(handle) as service:
+        response = await service.chat(stream=True, priority=3, max_tokens=4, logprobs=True)
+    assert response.status_code == 200, response.text
+    *events, done = events_of(response)
+    assert done == "[DONE]"
+    assert "".join(event["choices"][0]["delta"].get("content", "") for event in events) == "Hell"
+    assert [event["choices"][0]["finish_reason"] for event in events][-1] == "length"
+    assert sum("role" in event["choices"][0]["delta"] for event in events) == 1
+    first, second = handle.calls
+    assert second.request.output_token_ids == list(b"Hell"[:num_before])
+    assert second.ticket.stamp == Stamp(3, 1000.0)
+    assert (second.ticket.max_output_tokens, second.ticket.deadline_s) == (4 - num_before, None)
+    assert second.ticket.num_prompt_tokens == first.ticket.num_prompt_tokens + num_before
+    assert second.request.sampling.seed == first.request.sampling.seed
+    assert len({first.ticket.lease_id, second.ticket.lease_id, second.request.lease_id}) == 2
+
+
+async def test_an_answer_that_is_moved_for_ever_fails() -> None:
+    handle = FakeHandle(fails_after=0, ends_with=FinishReason.MOVED)
+    async with serving(handle) as service:
+        response = await service.chat()
+    assert (response.status_code, len(handle.calls)) == (503, MAX_ATTEMPTS)

@@ -1,0 +1,136 @@
+"""Owns which replica takes a request: by room, and by who could give way. Knows nothing of owners or of clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from scheduling.lazy_heap import LazyHeap
+from scheduling.replicas import Held, Replica, ReplicaState, WaitReason
+from scheduling.request import TokenNeed
+
+
+class Fleet:
+    """All registered replicas of one model.
+
+    Two heaps keep each choice logarithmic in the replicas: who has most room, and where the lowest key runs.
+    """
+
+    def __init__(self) -> None:
+        self._replicas: dict[str, Replica] = {}
+        self._roomiest = LazyHeap()
+        self._weakest = LazyHeap()
+        self._changed: set[str] = set()  # their place in `_weakest` is to be worked out anew
+        self._max_request_tokens: int | None = None
+
+    def __iter__(self) -> Iterator[Replica]:
+        """By replica id."""
+        return iter(sorted(self._replicas.values(), key=lambda replica: replica.state.replica_id))
+
+    def __len__(self) -> int:
+        return len(self._replicas)
+
+    def get(self, replica_id: str) -> Replica | None:
+        return self._replicas.get(replica_id)
+
+    def register(self, state: ReplicaState) -> None:
+        """Adds a replica, or takes its new limits and lifts its quarantine; what it holds stays."""
+        replica = self._replicas.setdefault(state.replica_id, Replica(state))
+        is_new = replica.state is state
+        if not is_new and not replica.quarantined and replica.state == state:
+            return
+        replica.state, replica.quarantined = state, False
+        self._note_largest()
+        self._place(replica)
+
+    def remove(self, replica_id: str) -> None:
+        self._replicas.pop(replica_id, None)
+        self._roomiest.discard(replica_id)
+        self._weakest.discard(replica_id)
+        self._changed.discard(replica_id)
+        self._note_largest()
+
+    def quarantine(self, replica_id: str) -> None:
+        if (replica := self._replicas.get(replica_id)) is not None:
+            replica.quarantined = True
+            self._place(replica)
+
+    def hold(self, replica_id: str, lease_id: str, held: Held) -> None:
+        """Books what a lease takes up; nothing to book on a replica that is not registered."""
+        if (replica := self._replicas.get(replica_id)) is not None:
+            replica.hold(lease_id, held)
+            self._place(replica)
+
+    def free(self, replica_id: str, lease_id: str) -> None:
+        if (replica := self._replicas.get(replica_id)) is not None:
+            replica.free(lease_id)
+            self._place(replica)
+
+    def rekey(self, key_of: Callable[[str], float]) -> None:
+        """Other weights are in force. key_of: a lease's key by its id."""
+        for replica in self._replicas.values():
+            for lease_id, held in list(replica.held.items()):
+                replica.hold(lease_id, Held(held.num_tokens, key_of(lease_id), held.is_parked))
+            self._place(replica)
+
+    def best_for(self, need: TokenNeed) -> str | None:
+        """The replica with room that has most free slots, then most free KV tokens, then the lowest id."""
+        roomiest = self._roomiest.first()
+        if roomiest is None or self._replicas[roomiest].has_room_for(need):
+            return roomiest
+        candidates = [replica for replica in self._replicas.values() if replica.has_room_for(need)]
+        return min(candidates, key=_load).state.replica_id if candidates else None
+
+    def where_outranked(self, need: TokenNeed, key: float, level: float) -> str | None:
+        """The replica where the lowest of all keys runs, if `key` outranks it by the replica's margin; None if not.
+
+        level: what a level of priority is worth, in key units.
+        """
+        for replica_id in self._changed:
+            self._place_victim(self._replicas[replica_id])
+        self._changed.clear()
+        weakest = self._weakest.first()
+        if weakest is None:
+            return None
+        replica = self._replicas[weakest]
+        victim = replica.next_victim()
+        assert victim is not None, f"{weakest} has nobody to give way"
+        is_outranked = key > victim.key + replica.state.preemption_margin_levels * level
+        return weakest if is_outranked and replica.could_make_room_for(need, victim) else None
+
+    def max_request_tokens(self) -> int | None:
+        """The largest request that any replica, quarantined ones included, can ever hold; None without replicas."""
+        return self._max_request_tokens
+
+    def wait_reason(self, need: TokenNeed) -> WaitReason:
+        """What keeps a request of this size, were it the head, from a replica."""
+        able = [replica for replica in self._replicas.values() if replica.could_ever_hold(need)]
+        open_to_it = [replica for replica in able if not replica.quarantined]
+        if not open_to_it:
+            return WaitReason.QUARANTINED if able else WaitReason.NO_REPLICA
+        if not any(replica.num_free_slots for replica in open_to_it):
+            return WaitReason.NO_FREE_SLOT
+        fits = any(replica.has_room_for(need) for replica in open_to_it)
+        return WaitReason.READY if fits else WaitReason.NO_KV_ROOM
+
+    def _place(self, replica: Replica) -> None:
+        replica_id = replica.state.replica_id
+        if replica.num_free_slots and not replica.quarantined:
+            self._roomiest.push(replica_id, (-replica.num_free_slots, -replica.num_free_tokens))
+        else:
+            self._roomiest.discard(replica_id)
+        self._changed.add(replica_id)
+
+    def _place_victim(self, replica: Replica) -> None:
+        victim = replica.next_victim()
+        if victim is None:
+            self._weakest.discard(replica.state.replica_id)
+        else:
+            self._weakest.push(replica.state.replica_id, (victim.key,))
+
+    def _note_largest(self) -> None:
+        sizes = (replica.state.max_request_tokens for replica in self._replicas.values())
+        self._max_request_tokens = max(sizes, default=None)
+
+
+def _load(replica: Replica) -> tuple[int, int, str]:
+    return (-replica.num_free_slots, -replica.num_free_tokens, replica.state.replica_id)

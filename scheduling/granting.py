@@ -1,0 +1,62 @@
+"""Owns who gets which place next: the head, where there is room or where somebody gives way to it. Knows no clock."""
+
+from __future__ import annotations
+
+from scheduling.events import Event, Expired, Moved, Resumed
+from scheduling.fleet import Fleet
+from scheduling.hopeless import never_fits
+from scheduling.lease_desk import LeaseDesk
+from scheduling.queue import QueuedTicket
+from scheduling.waiting_room import WaitingRoom
+
+
+class Granting:
+    """Serves the heads of the waiting room in their order, up to the first that nobody can take.
+
+    A head that fits no replica now reserves room: nothing bypasses it.
+    """
+
+    def __init__(self, room: WaitingRoom, fleet: Fleet, leases: LeaseDesk) -> None:
+        self._room = room
+        self._fleet = fleet
+        self._leases = leases
+
+    def run(self, now_s: float, events: list[Event]) -> None:
+        """Grants for as long as the head can be served; what has to be told beside grants is added to `events`."""
+        while (head := self._room.head()) is not None:
+            served = self._unpark(head, events) if head.parked_on is not None else self._grant(head, now_s, events)
+            if not served:
+                return
+
+    def _grant(self, head: QueuedTicket, now_s: float, events: list[Event]) -> bool:
+        if (hopeless := never_fits(head, self._fleet)) is not None:
+            self._room.take(head.lease_id)
+            self._leases.give_up(head.lease_id)
+            events.append(Expired.of(head, hopeless))
+            return True
+        if (replica_id := self._place_for(head)) is None:
+            return False
+        self._leases.grant(self._room.grant(head), replica_id, self._room.policy, now_s)
+        return True
+
+    def _place_for(self, head: QueuedTicket) -> str | None:
+        """Where there is room, else where the lowest of all that run gives way; the engine there chooses the victim."""
+        need, policy = head.ticket.need, self._room.policy
+        roomy = self._fleet.best_for(need)
+        if roomy is not None:
+            return roomy
+        return self._fleet.where_outranked(need, self._room.key_now(head), level=policy.margin(1))
+
+    def _unpark(self, head: QueuedTicket, events: list[Event]) -> bool:
+        """A parked one goes on where it is, or, where only another replica has room, moves."""
+        assert head.parked_on is not None
+        home = self._fleet.get(head.parked_on)
+        if home is not None and home.has_room_for(head.ticket.need):
+            self._leases.resume(self._room.grant(head))
+            events.append(Resumed(head.parked_on, head.lease_id))
+        elif self._fleet.best_for(head.ticket.need) is not None:
+            self._room.grant(head)
+            events.append(Moved(head.parked_on, head.lease_id))
+        else:
+            return False
+        return True
