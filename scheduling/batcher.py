@@ -85,6 +85,7 @@ class Batcher:
     def resume(self, seq_id: str) -> None:
         """One that was held may go on; an id that is not held is fine."""
         if (sequence := self._held.pop(seq_id, None)) is not None:
+            self._waiting_is_stuck = False
             insort(self._waiting, sequence, key=self._rank)
 
     def __contains__(self, seq_id: str) -> bool:

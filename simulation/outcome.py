@@ -21,6 +21,7 @@ class Ended:
     """One request's end. Times as its client saw them, in seconds; None where there was no answer.
 
     queue_s: between the arrival at the queue and the grant. tpot_s: None too for an answer of one token.
+    num_preemptions: how often it had to give its place up on the way.
     """
 
     service_class: str
@@ -33,6 +34,7 @@ class Ended:
     queue_s: float | None = None
     ttft_s: float | None = None
     tpot_s: float | None = None
+    num_preemptions: int = 0
 
 
 def outcome_of(error: SchedulingError, *, has_waited: bool) -> Outcome:

@@ -5,11 +5,13 @@ All use of `scheduling.dispatcher` is here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import SchedulingError
+from scheduling.events import Event, Moved, Resumed
 from scheduling.overtaking import OvertakingMonitor
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
@@ -28,17 +30,20 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What the queue has to say at one moment."""
+    """What the queue has to say at one moment: to ingresses first, then to replicas of whom they parked."""
 
     granted: list[Grant]
-    given_up: list[GivenUp]
+    given_up: list[GivenUp] = field(default_factory=list)
+    resumed: list[Resumed] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
 
 
 class QueueSide:
     """The model's queue, as its ingress and its replicas use it."""
 
-    def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds) -> None:
+    def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds, tenant_weights: Mapping[str, float]) -> None:
         self._dispatcher = Dispatcher(policy, bounds)
+        self._dispatcher.reconfigure(policy, bounds, tenant_weights)
 
     @property
     def num_waiting(self) -> int:
@@ -72,16 +77,27 @@ class QueueSide:
         """The replica has the request."""
         self._dispatcher.claim(lease_id, replica_id)
 
-    def end(self, lease_id: str) -> None:
-        """The replica has answered it."""
-        self._dispatcher.release(lease_id)
+    def parked(self, lease_id: str, replica_id: str) -> None:
+        """The replica let the request give way to another."""
+        self._dispatcher.park(lease_id, replica_id)
+
+    def end(self, lease_id: str, num_served: int) -> None:
+        """The replica has done with it; it computed so many tokens for it."""
+        self._dispatcher.release(lease_id, num_served)
 
     def decide(self, now_s: float) -> Decisions:
         """What is decided by now, deadlines included."""
-        events = [*self._dispatcher.expire(now_s)]
-        granted = [grant for _, grant in self._dispatcher.dispatch(now_s)]
-        given_up = [GivenUp(event.lease_id, event.error) for event in [*events, *self._dispatcher.drain_events()]]
-        return Decisions(granted, given_up)
+        events: list[Event] = [*self._dispatcher.expire(now_s)]
+        decisions = Decisions([grant for _, grant in self._dispatcher.dispatch(now_s)])
+        for event in [*events, *self._dispatcher.drain_events()]:
+            match event:
+                case Resumed():
+                    decisions.resumed.append(event)
+                case Moved():
+                    decisions.moved.append(event)
+                case _:
+                    decisions.given_up.append(GivenUp(event.lease_id, event.error))
+        return decisions
 
     def next_due_s(self) -> float | None:
         """When `decide` will have something to say though nothing happens before."""

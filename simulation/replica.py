@@ -6,57 +6,21 @@ something: an end, a prompt, a shortage of blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from scheduling.batch_plan import BatchLimits, Plan
+from scheduling.batch_plan import Plan, Slice
 from scheduling.batcher import Batcher
 from scheduling.preemption import PreemptionCounts
-from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence, SequenceStatus
 from simulation.counted_blocks import CountedBlocks
 from simulation.decoding import Decoding, Rank
+from simulation.engine_messages import Command, Gone, Move, Progress, Resume, Work
 from simulation.engine_model import EngineModel, num_context_tokens
+from simulation.replica_shape import ReplicaShape
 from simulation.step_tape import StepTape
 
 _TOKEN = 0  # what a token is does not matter here; whose it is stands in its sequence's salt
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaShape:
-    """What one replica's engine holds. max_skip: the most steps that are done at a time; 1 plans every one."""
-
-    limits: BatchLimits
-    num_blocks: int
-    block_size: int = 16
-    num_swap_slots: int = 0
-    max_model_len: int = 8192
-    reuse_prefix: bool = True
-    max_skip: int = 1 << 20
-
-    @property
-    def kv_tokens(self) -> int:
-        return self.num_blocks * self.block_size
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A request as the engine gets it: it ends after `num_output_tokens`, and may have `max_output_tokens`."""
-
-    lease_id: str
-    stamp: Stamp
-    policy: ScorePolicy
-    num_prompt_tokens: int
-    num_output_tokens: int
-    max_output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a step gave, by lease: whose first token it was, and whose last."""
-
-    begun: list[str] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -83,7 +47,7 @@ class _Answer:
     def decodes(self) -> bool:
         """Whether its next step is a decode, and not its first step of all."""
         is_running = self.has_begun and self.sequence.status is SequenceStatus.RUNNING
-        return is_running and self.sequence.num_pending == 1 and self.num_to_come > 0
+        return is_running and self.sequence.num_pending == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +82,12 @@ class SimulatedReplica:
         self._place = place % len(tape)
         pool = CountedBlocks(shape.num_blocks, shape.block_size, shape.num_swap_slots)
         self._batcher = Batcher(shape.limits, pool)
+        self._batcher.hold_displaced(shape.holds_displaced)
         self._answers: dict[str, _Answer] = {}
         self._decoding = Decoding()
         self._decoding_is_known = True
-        self._inbox: list[Work] = []
+        self._inbox: list[Command] = []
+        self._moved: list[Gone] = []  # since the last step
         self._num_added = 0
         self._doing: _Step | _Run | None = None
         self._due_s: float | None = None
@@ -144,12 +110,12 @@ class SimulatedReplica:
     def preemptions(self) -> PreemptionCounts:
         return self._batcher.preemptions
 
-    def accept(self, work: Work, now_s: float) -> None:
-        """The engine has the request; it is looked at when the present step ends, which may be sooner than `due_s` was.
+    def accept(self, command: Command, now_s: float) -> None:
+        """The engine hears of it, and looks at it when the present step ends, which may be sooner than `due_s` was.
 
         An idle engine is due at once: whoever else comes at the same moment is in the same step.
         """
-        self._inbox.append(work)
+        self._inbox.append(command)
         if self._due_s is None:
             self._due_s = now_s
         elif isinstance(self._doing, _Run):
@@ -164,33 +130,47 @@ class SimulatedReplica:
         assert self._due_s is not None, f"{self.replica_id} has nothing to do"
         progress = Progress() if self._doing is None else self._end(self._doing)
         self._begin(self._due_s)
-        return progress
-
-    def _end(self, doing: _Step | _Run) -> Progress:
-        self._count(doing)
-        progress = self._end_run(doing) if isinstance(doing, _Run) else self._end_step(doing)
-        for lease_id in progress.ended:
-            self._batcher.finish(lease_id)
-            del self._answers[lease_id]
+        if self._moved and self._doing is None:  # nobody else does anything: this is told at once
+            progress.moved.extend(self._moved)
+            self._moved.clear()
         return progress
 
     def _begin(self, now_s: float) -> None:
         """The next step, or as many as can be done at once; none where there is nothing to do."""
-        has_come = bool(self._inbox)
-        for work in self._inbox:
-            self._add(work)
+        has_news = bool(self._inbox)
+        for command in self._inbox:
+            self._take(command)
         self._inbox.clear()
-        if not self._answers:
+        if not self._batcher.has_work:
             self._doing = self._due_s = None
             return
-        self._doing = (None if has_come else self._next_run(now_s)) or self._next_step()
+        self._doing = (None if has_news else self._next_run(now_s)) or self._next_step()
         self._due_s = now_s + self._took_s(self._doing)
+
+    def _end(self, doing: _Step | _Run) -> Progress:
+        self._count(doing)
+        progress = Progress(moved=self._moved)
+        self._moved = []
+        if isinstance(doing, _Run):
+            self._end_run(doing, progress)
+        else:
+            self._end_step(doing, progress)
+        return progress
+
+    def _take(self, command: Command) -> None:
+        match command:
+            case Work():
+                self._add(command)
+            case Resume(lease_id):
+                self._batcher.resume(lease_id)
+            case Move(lease_id):
+                self._moved.append(self._leave(lease_id))
 
     def _add(self, work: Work) -> None:
         sequence = Sequence(
             seq_id=work.lease_id,
             stamp=work.stamp,
-            token_ids=[_TOKEN] * work.num_prompt_tokens,
+            token_ids=[_TOKEN] * (work.num_prompt_tokens + work.num_done),
             num_prompt_tokens=work.num_prompt_tokens,
             max_num_tokens=min(work.num_prompt_tokens + work.max_output_tokens, self.shape.max_model_len),
             salt=work.lease_id,
@@ -202,6 +182,11 @@ class SimulatedReplica:
         self._num_added += 1
         self._answers[work.lease_id] = _Answer(sequence, (-work.policy.key(work.stamp), self._num_added), end)
 
+    def _leave(self, lease_id: str) -> Gone:
+        sequence = self._batcher.finish(lease_id)
+        del self._answers[lease_id]
+        return Gone(lease_id, sequence.num_output_tokens, sequence.num_served)
+
     # One step
 
     def _next_step(self) -> _Step:
@@ -212,41 +197,45 @@ class SimulatedReplica:
         num_context = self._decoding.num_context_tokens if self._decoding_is_known else num_context_tokens(plan)
         return _Step(plan, self._engine.plan_s(plan, num_context) * self._tape.factor(self._place))
 
-    def _end_step(self, step: _Step) -> Progress:
-        if not self._decoding_is_known:
-            return self._end_any_step(step)
-        progress = Progress()
-        if step.plan.decode:
-            self._batcher.record_decodes(step.plan.decode, _TOKEN)
-            progress.ended.extend(self._decoding.go_on(1))
-        for part in step.plan.prefill:
-            self._batcher.record(part, _TOKEN if part.completes else None)
-            if part.completes and self._goes_on(self._answers[part.sequence.seq_id], progress):
-                self._joins(self._answers[part.sequence.seq_id])
-        return progress
+    def _end_step(self, step: _Step, progress: Progress) -> None:
+        progress.preempted.extend(sequence.seq_id for sequence in step.plan.preempted)
+        progress.held.extend(sequence.seq_id for sequence in step.plan.held)
+        if self._decoding_is_known:
+            self._end_decodes(step.plan, progress)
+            self._end_parts(step.plan.prefill, progress)
+        else:
+            self._end_parts(step.plan.slices, progress)
+            self._find_decoding()
 
-    def _end_any_step(self, step: _Step) -> Progress:
-        """One after which it has to be found out anew who decodes."""
-        progress = Progress()
-        for part in step.plan.slices:
+    def _end_decodes(self, plan: Plan, progress: Progress) -> None:
+        """All of those who decode, or none."""
+        if plan.decode:
+            self._batcher.record_decodes(plan.decode, _TOKEN)
+            progress.ended.extend(map(self._leave, self._decoding.go_on(1)))
+
+    def _end_parts(self, parts: list[Slice], progress: Progress) -> None:
+        for part in parts:
             self._batcher.record(part, _TOKEN if part.completes else None)
             if part.completes:
-                self._goes_on(self._answers[part.sequence.seq_id], progress)
+                self._has_token(self._answers[part.sequence.seq_id], progress)
+
+    def _has_token(self, answer: _Answer, progress: Progress) -> None:
+        """One more, and not as one of those who are known to decode."""
+        if not answer.has_begun:
+            answer.has_begun = True
+            progress.begun.append(answer.sequence.seq_id)
+        if answer.num_to_come <= 0:
+            progress.ended.append(self._leave(answer.sequence.seq_id))
+        elif self._decoding_is_known:
+            self._joins(answer)
+
+    def _find_decoding(self) -> None:
+        """Who decodes, found out anew."""
         self._decoding.clear()
         for answer in self._answers.values():
             if answer.decodes:
                 self._joins(answer)
         self._decoding_is_known = True
-        return progress
-
-    def _goes_on(self, answer: _Answer, progress: Progress) -> bool:
-        """Whether the sequence, which has one more token, is to get another."""
-        if not answer.has_begun:
-            answer.has_begun = True
-            progress.begun.append(answer.sequence.seq_id)
-        if answer.num_to_come <= 0:
-            progress.ended.append(answer.sequence.seq_id)
-        return answer.num_to_come > 0
 
     def _joins(self, answer: _Answer) -> None:
         sequence = answer.sequence
@@ -274,9 +263,9 @@ class SimulatedReplica:
             self._doing = shorter = _Run(run.began_s, num_steps, run.first_s, run.growth_s)
             self._due_s = run.began_s + self._took_s(shorter)
 
-    def _end_run(self, run: _Run) -> Progress:
+    def _end_run(self, run: _Run, progress: Progress) -> None:
         self._batcher.skip_steady_steps(run.num_steps, _TOKEN)
-        return Progress(ended=self._decoding.go_on(run.num_steps))
+        progress.ended.extend(map(self._leave, self._decoding.go_on(run.num_steps)))
 
     # The account
 

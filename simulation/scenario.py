@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from scheduling.admission import AdmissionBounds
 from scheduling.score import ScorePolicy
 from simulation.engine_model import EngineModel, ServiceOverheads
-from simulation.replica import ReplicaShape
+from simulation.replica_shape import ReplicaShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Scenario:
     """One configuration to try.
 
     engine: as it is alone; `overheads` says what serving adds. objectives: by class; a class without one counts every
-    answer as good. seed: of what steps take beside their model.
+    answer as good. tenant_weights: those that are not 1. seed: of what steps take beside their model.
 
     Raises:
         ValueError: there is no replica.
@@ -65,6 +65,7 @@ class Scenario:
     overheads: ServiceOverheads = field(default_factory=ServiceOverheads)
     clients: Clients = field(default_factory=Clients)
     objectives: Mapping[str, Objective] = field(default_factory=dict)
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
     num_replicas: int = 1
     seed: int = 0
 

@@ -8,31 +8,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from scheduling.errors import QueueFull, SchedulingError
 from scheduling.replicas import ReplicaState
-from scheduling.request import Grant, Ticket
+from scheduling.request import Grant
 from simulation.calendar import Calendar
+from simulation.engine_messages import Command, Gone, Move, Progress, Resume
 from simulation.outcome import Ended, Outcome, outcome_of
 from simulation.queue_side import QueueSide
-from simulation.replica import SimulatedReplica, Work
+from simulation.replica import SimulatedReplica
+from simulation.request import Request
 from simulation.scenario import Scenario
 from simulation.step_tape import StepTape
 from simulation.traffic import Asked, Traffic
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A request on its way. asked_s: by its client, for the first time. num_tries: refused ones included."""
-
-    asked: Asked
-    lease_id: str
-    asked_s: float
-    num_tries: int = 1
-    has_waited: bool = False
-    queue_s: float | None = None
-    begun_s: float | None = None
 
 
 class Twin:
@@ -41,12 +29,12 @@ class Twin:
     def __init__(self, scenario: Scenario, traffic: Traffic, tell: Callable[[Ended], None]) -> None:
         self.scenario = scenario
         self.calendar = Calendar()
-        self.queue = QueueSide(scenario.policy, scenario.bounds)
+        self.queue = QueueSide(scenario.policy, scenario.bounds, scenario.tenant_weights)
         self.replicas: dict[str, SimulatedReplica] = {}
         self._overheads = scenario.overheads
         self._traffic = traffic
         self._tell = tell
-        self._requests: dict[str, _Request] = {}  # by lease
+        self._requests: dict[str, Request] = {}  # by lease
         self._num_asked = 0
         self._queue_due_s: float | None = None
         self._to_come = traffic.first()
@@ -73,7 +61,15 @@ class Twin:
             replica = SimulatedReplica(f"replica-{number:04}", shape, engine, tape, places.randrange(len(tape)))
             self.replicas[replica.replica_id] = replica
             longest = min(shape.max_model_len, shape.kv_tokens)
-            state = ReplicaState(replica.replica_id, shape.limits.max_num_seqs, shape.kv_tokens, longest, incarnation=1)
+            state = ReplicaState(
+                replica.replica_id,
+                max_num_seqs=shape.limits.max_num_seqs,
+                kv_tokens=shape.kv_tokens,
+                max_model_len=longest,
+                incarnation=1,
+                parked_limit=shape.limits.parked_limit if shape.holds_displaced else 0,
+                preemption_margin_levels=shape.limits.preemption_margin_levels,
+            )
             self.queue.add_replica(state)
 
     # Clients
@@ -89,55 +85,20 @@ class Twin:
 
     def _is_asked(self, asked: Asked) -> None:
         self._num_asked += 1
-        self._reaches_queue(_Request(asked, f"r{self._num_asked}", asked.arrival.at_s))
+        self._reaches_queue(Request(asked, self.scenario.clients, f"r{self._num_asked}", asked.arrival.at_s))
 
-    def _comes_back(self, request: _Request) -> None:
-        request.num_tries += 1
-        request.lease_id = f"{request.lease_id}+"
-        request.has_waited = False
-        self._reaches_queue(request)
-
-    def _ends(self, request: _Request, outcome: Outcome) -> None:
-        now_s, arrival = self.calendar.now_s + self._overheads.to_client_s, request.asked.arrival
-        ttft_s = tpot_s = None
-        if outcome is Outcome.ANSWERED and request.begun_s is not None:
-            ttft_s = request.begun_s + self._overheads.to_client_s - request.asked_s
-            if arrival.num_output_tokens > 1:
-                tpot_s = (self.calendar.now_s - request.begun_s) / (arrival.num_output_tokens - 1)
-        self._tell(
-            Ended(
-                service_class=arrival.service_class,
-                tenant=arrival.tenant,
-                outcome=outcome,
-                asked_s=request.asked_s,
-                ended_s=now_s,
-                num_prompt_tokens=arrival.num_prompt_tokens,
-                num_output_tokens=arrival.num_output_tokens,
-                queue_s=request.queue_s,
-                ttft_s=ttft_s,
-                tpot_s=tpot_s,
-            )
-        )
+    def _ends(self, request: Request, outcome: Outcome) -> None:
+        ended = request.ends(outcome, self.calendar.now_s, self._overheads.to_client_s)
+        self._tell(ended)
         client = request.asked.client
-        if client is not None and (following := self._traffic.next_of(client, now_s)) is not None:
+        if client is not None and (following := self._traffic.next_of(client, ended.ended_s)) is not None:
             self.calendar.at(following.arrival.at_s + self._overheads.to_queue_s, self._is_asked, following)
 
     # The queue
 
-    def _reaches_queue(self, request: _Request) -> None:
-        arrival, clients = request.asked.arrival, self.scenario.clients
+    def _reaches_queue(self, request: Request) -> None:
         self._requests[request.lease_id] = request
-        ticket = Ticket(
-            lease_id=request.lease_id,
-            request_id=request.lease_id,
-            priority=arrival.priority,
-            num_prompt_tokens=arrival.num_prompt_tokens,
-            max_output_tokens=clients.max_output_tokens or arrival.num_output_tokens,
-            tenant=arrival.tenant,
-            service_class=arrival.service_class,
-            deadline_s=clients.deadlines_s.get(arrival.service_class),
-        )
-        if (refused := self.queue.ask(ticket, self.calendar.now_s)) is not None:
+        if (refused := self.queue.ask(request.ticket(), self.calendar.now_s)) is not None:
             self._is_given_up(refused.lease_id, refused.error)
         else:
             request.has_waited = True
@@ -145,9 +106,13 @@ class Twin:
 
     def _decide(self) -> None:
         decisions = self.queue.decide(self.calendar.now_s)
+        engines_s = self.calendar.now_s + self._overheads.to_engine_s
         for grant in decisions.granted:
-            self._requests[grant.lease_id].queue_s = grant.queue_s
-            self.calendar.at(self.calendar.now_s + self._overheads.to_engine_s, self._reaches_engine, grant)
+            self.calendar.at(engines_s, self._reaches_engine, grant)
+        for resumed in decisions.resumed:
+            self._tells(engines_s, resumed.replica_id, Resume(resumed.lease_id))
+        for moved in decisions.moved:
+            self._tells(engines_s, moved.replica_id, Move(moved.lease_id))
         for given_up in decisions.given_up:
             self._is_given_up(given_up.lease_id, given_up.error)
         self._watch_queue()
@@ -167,26 +132,23 @@ class Twin:
         request = self._requests.pop(lease_id)
         if isinstance(error, QueueFull) and request.num_tries <= self.scenario.clients.max_retries:
             away_s = self._overheads.to_client_s + error.retry_after_s + self._overheads.to_queue_s
-            self.calendar.at(self.calendar.now_s + away_s, self._comes_back, request)
+            request.asks_again()
+            self.calendar.at(self.calendar.now_s + away_s, self._reaches_queue, request)
         else:
             self._ends(request, outcome_of(error, has_waited=request.has_waited))
 
     # The replicas
 
     def _reaches_engine(self, grant: Grant) -> None:
-        request, replica = self._requests[grant.lease_id], self.replicas[grant.replica_id]
-        arrival = request.asked.arrival
         self.queue.taken(grant.lease_id, grant.replica_id)
-        work = Work(
-            lease_id=grant.lease_id,
-            stamp=grant.stamp,
-            policy=grant.policy,
-            num_prompt_tokens=arrival.num_prompt_tokens,
-            num_output_tokens=arrival.num_output_tokens,
-            max_output_tokens=self.scenario.clients.max_output_tokens or arrival.num_output_tokens,
-        )
+        self._hears(self.replicas[grant.replica_id], self._requests[grant.lease_id].granted(grant))
+
+    def _tells(self, at_s: float, replica_id: str, command: Command) -> None:
+        self.calendar.at(at_s, lambda replica: self._hears(replica, command), self.replicas[replica_id])
+
+    def _hears(self, replica: SimulatedReplica, command: Command) -> None:
         due_before_s = replica.due_s
-        replica.accept(work, self.calendar.now_s)
+        replica.accept(command, self.calendar.now_s)
         if replica.due_s != due_before_s:
             self._watch_replica(replica)
 
@@ -198,15 +160,36 @@ class Twin:
         replica, due_s = subject
         if due_s != replica.due_s:
             return  # its run of steps was cut short
-        progress = replica.advance()
-        for lease_id in progress.begun:
-            self._requests[lease_id].begun_s = self.calendar.now_s
-        for lease_id in progress.ended:
-            self._ends(self._requests.pop(lease_id), Outcome.ANSWERED)
-            self.calendar.at(self.calendar.now_s + self._overheads.release_s, self._is_released, lease_id)
+        self._happens(replica.replica_id, replica.advance())
         self._watch_replica(replica)
 
-    def _is_released(self, lease_id: str) -> None:
-        self.queue.end(lease_id)
+    def _happens(self, replica_id: str, progress: Progress) -> None:
+        """A step has given this."""
+        released_s = self.calendar.now_s + self._overheads.release_s
+        for lease_id in progress.begun:
+            self._requests[lease_id].begins(self.calendar.now_s)
+        for gone in progress.ended:
+            self._ends(self._requests.pop(gone.lease_id), Outcome.ANSWERED)
+            self.calendar.at(released_s, self._is_released, gone)
+        for lease_id in progress.preempted:
+            self._requests[lease_id].num_preemptions += 1
+        for lease_id in progress.held:
+            self.calendar.at(released_s, self._is_parked, (lease_id, replica_id))
+        for gone in progress.moved:
+            self.calendar.at(released_s, self._is_moved, gone)
+
+    def _is_released(self, gone: Gone) -> None:
+        self.queue.end(gone.lease_id, gone.num_served)
         if self.queue.num_waiting:
             self._decide()
+
+    def _is_parked(self, parked: tuple[str, str]) -> None:
+        self.queue.parked(*parked)
+        self._decide()
+
+    def _is_moved(self, gone: Gone) -> None:
+        """Its ingress asks again, for what is left of it, when the queue knows that it has left its replica."""
+        self._is_released(gone)
+        request = self._requests.pop(gone.lease_id)
+        request.moves(gone)
+        self._reaches_queue(request)

@@ -10,7 +10,7 @@ from scheduling.batch_plan import BatchLimits, Preemption
 from scheduling.cost_model import StepCostModel
 from simulation.engine_model import EngineModel
 from simulation.outcome import Ended
-from simulation.replica import ReplicaShape
+from simulation.replica_shape import ReplicaShape
 from simulation.scenario import Scenario
 from simulation.traffic import OpenLoop, Traffic
 from simulation.twin import Twin

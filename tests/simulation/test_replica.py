@@ -16,8 +16,10 @@ from scheduling.batch_plan import Preemption
 from scheduling.cost_model import StepCostModel
 from scheduling.errors import NeverFits
 from scheduling.score import ScorePolicy, Stamp
+from simulation.engine_messages import Gone, Move, Resume, Work
 from simulation.engine_model import EngineModel
-from simulation.replica import Activity, ReplicaShape, SimulatedReplica, Work
+from simulation.replica import Activity, SimulatedReplica
+from simulation.replica_shape import ReplicaShape
 from simulation.step_tape import StepTape
 from tests.simulation.scenarios import ENGINE, make_shape
 
@@ -47,7 +49,7 @@ def make_replica(
 
 
 def play(replica: SimulatedReplica, work: list[Coming]) -> dict[str, list[float]]:
-    """When each began and ended."""
+    """When each began and ended. Who is held may go on at once, which the engine sees a step later."""
     times: dict[str, list[float]] = {}
     left = sorted(work, key=lambda each: each.at_s)
     while left or replica.due_s is not None:
@@ -60,8 +62,10 @@ def play(replica: SimulatedReplica, work: list[Coming]) -> dict[str, list[float]
         progress = replica.advance()
         for lease_id in progress.begun:
             times[lease_id] = [due_s]
-        for lease_id in progress.ended:
-            times[lease_id].append(due_s)
+        for gone in progress.ended:
+            times[gone.lease_id].append(due_s)
+        for lease_id in progress.held:
+            replica.accept(Resume(lease_id), due_s)
     return times
 
 
@@ -96,6 +100,21 @@ def test_the_better_key_waits_for_no_slot_when_it_outranks_who_runs() -> None:
     assert times["r2"] == [5.0, 6.0]
     assert times["r1"][1] > 6.0
     assert replica.preemptions.num_by_recompute == 1
+
+
+def test_who_gave_way_is_held_until_somebody_says_what_becomes_of_it() -> None:
+    replica = make_replica(make_shape(max_num_seqs=1))
+    replica.accept(coming(1, 0.0, 10, 8).work, 0.0)
+    replica.advance()
+    replica.accept(coming(2, 1.0, 10, 2, priority=20).work, 1.0)
+    replica.advance()  # the first prompt is done at 2, and its sequence has one token
+    progress = replica.advance()
+    assert (progress.preempted, progress.held, progress.begun) == (["r1"], ["r1"], ["r2"])
+    assert replica.advance().ended == [Gone("r2", num_output_tokens=2, num_served=11)]
+    assert replica.due_s is None
+    replica.accept(Move("r1"), 9.0)
+    assert replica.advance().moved == [Gone("r1", num_output_tokens=1, num_served=10)]
+    assert replica.num_held == 0
 
 
 def test_what_a_replica_has_done_is_counted() -> None:
@@ -158,6 +177,8 @@ def play_the_loop(shape: ReplicaShape, cost: StepCostModel, work: list[Coming]) 
         max_model_len=shape.kv_tokens,
     )
     loop = EngineLoop(FakeEngine(config, sleep=clock.sleep, cost=cost), config, clock=lambda: clock.now_s)
+    loop.apply(CommandMessage(holds_displaced=True))
+    held: list[str] = []
     times: dict[str, list[float]] = {}
     left = sorted(work, key=lambda each: each.at_s)
     while left or loop.has_work:
@@ -165,7 +186,10 @@ def play_the_loop(shape: ReplicaShape, cost: StepCostModel, work: list[Coming]) 
             clock.now_s = max(clock.now_s, left[0].at_s)
         while left and left[0].at_s <= clock.now_s:
             loop.apply(CommandMessage(added=[engine_request(left.pop(0).work)]))
-        for output in loop.step().outputs:
+        message = loop.step()
+        loop.apply(CommandMessage(resumed=held))
+        held = message.held
+        for output in message.outputs:
             assert output.error is None, output.error
             times.setdefault(output.lease_id, [clock.now_s])
             if output.finish_reason is not None:

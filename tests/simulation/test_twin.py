@@ -20,7 +20,7 @@ from simulation.workload import Arrival, ClassShare, ClosedLoop, Mix
 from tests.simulation.factories import first
 from tests.simulation.scenarios import arrival, make_scenario, make_shape, play
 
-ONE_SLOT = make_shape(max_num_seqs=1)
+ONE_SLOT = make_shape(max_num_seqs=1, preemption="off")
 OVERHEADS = ServiceOverheads(to_queue_s=0.1, to_engine_s=0.2, to_client_s=0.4, release_s=0.8)
 
 
@@ -105,6 +105,30 @@ def test_a_deadline_that_passes_in_the_queue_ends_the_request_then() -> None:
 def test_what_no_replica_can_hold_is_told_so() -> None:
     (ended,) = play(make_scenario(shape=make_shape(num_blocks=2)), [arrival(num_prompt_tokens=10)])
     assert ended.outcome is Outcome.TOO_LARGE
+
+
+def test_who_gives_way_goes_on_where_there_is_room_and_keeps_its_tokens() -> None:
+    scenario = make_scenario(shape=make_shape(max_num_seqs=1), num_replicas=2)
+    ended = play(
+        scenario,
+        [arrival(0.0, 10, 6, priority=1), arrival(0.0, 10, 20), arrival(3.0, 10, 20, priority=20)],
+    )
+    spared = next(each for each in ended if each.num_output_tokens == 6)
+    # Both began at 2. The newcomer takes the place of the second.
+    assert (spared.num_preemptions, spared.ended_s) == (0, 7.0)
+    displaced = next(each for each in ended if each.num_preemptions)
+    # It had two tokens at 3. At 7 the other replica is free; its own says with the step that ends at 8 that it has let
+    # it go. Then come a prompt of twelve tokens and seventeen steps more.
+    assert displaced.ttft_s == 2.0
+    assert displaced.ended_s == pytest.approx(8.0 + 1.0 + 1.2 + 17.0)
+
+
+def test_tenants_that_compete_are_served_by_their_weights() -> None:
+    arrivals = [arrival(0.0, 10, 10, tenant=tenant) for _ in range(30) for tenant in ("one", "other")]
+    scenario = make_scenario(shape=ONE_SLOT, tenant_weights={"one": 2.0})
+    ended = play(scenario, arrivals)
+    served = Counter(each.tenant for each in ended[:30])
+    assert served["one"] == pytest.approx(20, abs=1)
 
 
 def test_a_client_of_a_closed_loop_asks_again_after_its_answer() -> None:
@@ -206,7 +230,7 @@ def test_the_order_of_starts_is_that_of_the_score_looked_at_anew_each_time(
     arrivals = [
         arrival(at + 1 / 16, prompt * 10, output, priority=priority) for at, prompt, output, priority in sorted(drawn)
     ]
-    scenario = make_scenario(shape=make_shape(max_num_seqs=1), num_replicas=num_slots)
+    scenario = make_scenario(shape=ONE_SLOT, num_replicas=num_slots)
     ended = play(scenario, arrivals)
     starts = {each.asked_s: each.asked_s + (each.queue_s or 0.0) for each in ended}
     assert starts == pytest.approx(starts_by_brute_force(arrivals, num_slots, scenario.policy))
