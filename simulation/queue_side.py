@@ -5,13 +5,14 @@ All use of `scheduling.dispatcher` is here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import SchedulingError
-from scheduling.events import Event, Moved, Resumed
+from scheduling.events import Moved, Resumed
 from scheduling.overtaking import OvertakingMonitor
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
@@ -42,7 +43,8 @@ class QueueSide:
     """The model's queue, as its ingress and its replicas use it."""
 
     def __init__(self, policy: ScorePolicy, bounds: AdmissionBounds, tenant_weights: Mapping[str, float]) -> None:
-        self._dispatcher = Dispatcher(policy, bounds)
+        # Here every grant reaches its replica, so that none has to be claimed, or falls due.
+        self._dispatcher = Dispatcher(policy, bounds, claim_timeout_s=math.inf)
         self._dispatcher.reconfigure(policy, bounds, tenant_weights)
 
     @property
@@ -73,10 +75,6 @@ class QueueSide:
             return GivenUp(ticket.lease_id, error)
         return None
 
-    def taken(self, lease_id: str, replica_id: str) -> None:
-        """The replica has the request."""
-        self._dispatcher.claim(lease_id, replica_id)
-
     def parked(self, lease_id: str, replica_id: str) -> None:
         """The replica let the request give way to another."""
         self._dispatcher.park(lease_id, replica_id)
@@ -87,9 +85,8 @@ class QueueSide:
 
     def decide(self, now_s: float) -> Decisions:
         """What is decided by now, deadlines included."""
-        events: list[Event] = [*self._dispatcher.expire(now_s)]
         decisions = Decisions([grant for _, grant in self._dispatcher.dispatch(now_s)])
-        for event in [*events, *self._dispatcher.drain_events()]:
+        for event in self._dispatcher.drain_events():
             match event:
                 case Resumed():
                     decisions.resumed.append(event)
@@ -101,4 +98,5 @@ class QueueSide:
 
     def next_due_s(self) -> float | None:
         """When `decide` will have something to say though nothing happens before."""
-        return self._dispatcher.next_due_s()
+        due_s = self._dispatcher.next_due_s()
+        return None if due_s == math.inf else due_s

@@ -67,6 +67,7 @@ class _Run:
     num_steps: int
     first_s: float
     growth_s: float
+    took_s: float
 
 
 class SimulatedReplica:
@@ -145,7 +146,7 @@ class SimulatedReplica:
             self._doing = self._due_s = None
             return
         self._doing = (None if has_news else self._next_run(now_s)) or self._next_step()
-        self._due_s = now_s + self._took_s(self._doing)
+        self._due_s = now_s + self._doing.took_s
 
     def _end(self, doing: _Step | _Run) -> Progress:
         self._count(doing)
@@ -252,7 +253,10 @@ class SimulatedReplica:
         if not (num_steps := self._batcher.num_steady_steps(most)):
             return None
         first_s = self._engine.decodes_s(num_running, self._decoding.num_context_tokens)
-        return _Run(now_s, num_steps, first_s, num_running * self._engine.step.context_token_s)
+        return self._run(now_s, num_steps, first_s, num_running * self._engine.step.context_token_s)
+
+    def _run(self, began_s: float, num_steps: int, first_s: float, growth_s: float) -> _Run:
+        return _Run(began_s, num_steps, first_s, growth_s, self._tape.run_s(self._place, num_steps, first_s, growth_s))
 
     def _shorten(self, run: _Run, now_s: float) -> None:
         """It goes on to the end of the step in which somebody has come."""
@@ -260,8 +264,8 @@ class SimulatedReplica:
             self._place, run.num_steps, run.first_s, run.growth_s, now_s - run.began_s
         )
         if num_steps < run.num_steps:
-            self._doing = shorter = _Run(run.began_s, num_steps, run.first_s, run.growth_s)
-            self._due_s = run.began_s + self._took_s(shorter)
+            self._doing = shorter = self._run(run.began_s, num_steps, run.first_s, run.growth_s)
+            self._due_s = run.began_s + shorter.took_s
 
     def _end_run(self, run: _Run, progress: Progress) -> None:
         self._batcher.skip_steady_steps(run.num_steps, _TOKEN)
@@ -269,13 +273,8 @@ class SimulatedReplica:
 
     # The account
 
-    def _took_s(self, doing: _Step | _Run) -> float:
-        if isinstance(doing, _Step):
-            return doing.took_s
-        return self._tape.run_s(self._place, doing.num_steps, doing.first_s, doing.growth_s)
-
     def _count(self, doing: _Step | _Run) -> None:
-        took_s, num_steps = self._took_s(doing), doing.num_steps
+        took_s, num_steps = doing.took_s, doing.num_steps
         self.activity.busy_s += took_s
         self.activity.slot_s += took_s * self._batcher.num_running
         self.activity.num_steps += num_steps

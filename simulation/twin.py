@@ -140,7 +140,6 @@ class Twin:
     # The replicas
 
     def _reaches_engine(self, grant: Grant) -> None:
-        self.queue.taken(grant.lease_id, grant.replica_id)
         self._hears(self.replicas[grant.replica_id], self._requests[grant.lease_id].granted(grant))
 
     def _tells(self, at_s: float, replica_id: str, command: Command) -> None:
