@@ -10,12 +10,14 @@ from bisect import insort
 from dataclasses import replace
 
 from scheduling.batch_plan import BatchLimits, Plan, Slice
+from scheduling.block_account import BlockAccount
 from scheduling.cost_model import EngineCosts
 from scheduling.errors import NeverFits
-from scheduling.kv_blocks import BlockPool, PrefixMatch
+from scheduling.kv_blocks import PrefixMatch
 from scheduling.preemption import Preempter, PreemptionCounts
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence, SequenceStatus
+from scheduling.steady_decodes import SteadyDecodes
 from scheduling.token_share import TokenShare
 
 __all__ = ["BatchLimits", "Batcher", "Plan", "Slice"]
@@ -32,7 +34,7 @@ class Batcher:
     are sure of theirs, so that not even decodes can.
     """
 
-    def __init__(self, limits: BatchLimits, pool: BlockPool) -> None:
+    def __init__(self, limits: BatchLimits, pool: BlockAccount) -> None:
         self._limits = limits
         self._pool = pool
         self._policy: ScorePolicy | None = None
@@ -47,6 +49,8 @@ class Batcher:
         self._share = TokenShare(limits)
         self._preempter = Preempter(limits.preemption, pool)
         self._budget = self._preempter.budget
+        self._steady = SteadyDecodes(limits, pool, self._budget)
+        self._waiting_is_stuck = False  # since the last plan nobody has come or gone
         self._block_size = pool.block_size
 
     @property
@@ -85,6 +89,7 @@ class Batcher:
         if (sequence := self._held.pop(seq_id, None)) is not None:
             if stamp is not None:
                 self._set_stamp(sequence, stamp)
+            self._waiting_is_stuck = False
             insort(self._waiting, sequence, key=self._rank)
 
     def __contains__(self, seq_id: str) -> bool:
@@ -98,6 +103,7 @@ class Batcher:
         if self._policy is not None and policy.epoch <= self._policy.epoch:
             return
         self._policy = policy
+        self._waiting_is_stuck = False
         for seq_id, (_, order) in self._ranks.items():
             self._ranks[seq_id] = (-policy.key(self._sequences[seq_id].stamp), order)
         self._waiting.sort(key=self._rank)
@@ -116,11 +122,13 @@ class Batcher:
         self._sequences[sequence.seq_id] = sequence
         self._ranks[sequence.seq_id] = (-self._policy.key(sequence.stamp), self._num_added)
         self._num_added += 1
+        self._waiting_is_stuck = False
         insort(self._waiting, sequence, key=self._rank)
 
     def finish(self, seq_id: str, *, forget_blocks: bool = False) -> Sequence:
         """Take a sequence out, at whatever point, and its blocks with it."""
         sequence = self._sequences.pop(seq_id)
+        self._waiting_is_stuck = False
         if sequence.status is SequenceStatus.RUNNING:
             self._pool.free(seq_id, forget=forget_blocks)
             self._running.remove(sequence)
@@ -142,6 +150,7 @@ class Batcher:
         extended = self._reserve_decodes(plan)
         if self._waiting:
             self._admit(plan, extended)
+        self._waiting_is_stuck = not plan.preempted
         self._share.out(plan, self._running, self._preempter.costs, self._outranks)
         return plan
 
@@ -178,6 +187,33 @@ class Batcher:
         assert self._policy is not None
         sequence.stamp = stamp
         self._ranks[sequence.seq_id] = (-self._policy.key(stamp), self._ranks[sequence.seq_id][1])
+
+    def record_decodes(self, parts: list[Slice], token_id: int) -> None:
+        """What `record` does, for decodes that have all chosen the same."""
+        self._steady.record([part.sequence for part in parts], 1, token_id)
+
+    # Many steps at once
+
+    def num_steady_steps(self, most: int) -> int:
+        """How many of the next steps, at most `most`, would decode all who run and do nothing else, if nobody is added
+        or finished; 0 where that is not sure. What waits is taken to share no prefix with what runs."""
+        if self._policy is not None and self._policy.has_levels:
+            return 0
+        if self._waiting and not (self._waiting_is_stuck and self._stays_stuck(self._waiting[0])):
+            return 0
+        return self._steady.num_steps(self._running, most)
+
+    def skip_steady_steps(self, num_steps: int, token_id: int) -> None:
+        """Do what so many rounds of `plan` and `record` would; each sequence gets `token_id` in each of them."""
+        self._steady.run(self._running, num_steps, token_id)
+        self._share.rest()
+
+    def _stays_stuck(self, head: Sequence) -> bool:
+        """Whether decodes alone never let a head in that found no room. Blocks only get fewer then, and nobody gives
+        way to it, unless a budget that was overdrawn recovers."""
+        is_lenient_later = self._limits.preemption != "off" and self._budget.is_overdrawn
+        is_outranked = any(self._key(other) < self._least_kept(head) for other in self._running[-1:])
+        return not is_lenient_later and not is_outranked
 
     def _rank(self, sequence: Sequence) -> tuple[float, int]:
         return self._ranks[sequence.seq_id]
@@ -263,15 +299,19 @@ class Batcher:
 
     def _outranked_by(self, newcomer: Sequence) -> list[Sequence]:
         """The running sequences that would give way to it, worst first."""
-        assert self._policy is not None
         if self._limits.preemption == "off":
             return []
-        least = self._key(newcomer) - self._policy.margin(self._limits.preemption_margin_levels)
+        least = self._least_kept(newcomer)
         return [
             other
             for other in reversed(self._running)
             if self._key(other) < least and self._preempter.may_give_way(other)
         ]
+
+    def _least_kept(self, newcomer: Sequence) -> float:
+        """The least key that does not give way to the newcomer."""
+        assert self._policy is not None
+        return self._key(newcomer) - self._policy.margin(self._limits.preemption_margin_levels)
 
     def _victims_of(self, newcomer: Sequence, match: PrefixMatch, extended: set[str]) -> list[Sequence]:
         """The fewest running sequences, worst first, that must give way; none if even all it outranks are too few, or

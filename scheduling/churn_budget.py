@@ -38,6 +38,13 @@ class ChurnBudget:
         self._tokens = min(BURST_TOKENS, self._tokens + SHARE * num_tokens)
         self.is_full = self._tokens == BURST_TOKENS
 
+    def earn_singly(self, num_tokens: int) -> None:
+        """So many tokens were computed for the first time, one after another: added up in that order, to the bit."""
+        for _ in range(num_tokens):
+            if self.is_full:
+                return
+            self.earn(1)
+
     def give_back(self, num_tokens: float) -> None:
         """So much was spent on what was not wasted after all."""
         self._tokens = min(BURST_TOKENS, self._tokens + num_tokens)

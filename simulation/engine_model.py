@@ -1,0 +1,107 @@
+"""Owns what a step takes on an engine that was measured, and what serving adds to it. Knows no clock and no queue."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+
+from scheduling.batch_plan import Plan
+from scheduling.cost_model import EngineCosts, StepCostModel, StepWork, context_sum
+
+#: What `EngineCosts` must be told where nothing was measured: tokens and bytes cost something.
+_LEAST_TOKEN_S = 1e-9
+_DEFAULT_COPY_BYTES_PER_S = 2e9
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """One engine's costs.
+
+    step: of decodes and of prompts. Its `num_context_tokens` are those that the decodes attend to.
+    prefill_context_s: what a token of a prompt adds for each token before it.
+    block_bytes: of one block of the KV cache, for the engine's own choice between swap and recompute.
+    spread: how many times as long as the fit steps took, at evenly spaced quantiles, the shortest first.
+
+    Raises:
+        ValueError: a figure is negative, infinite or not a number, or the spread is empty, falls or reaches zero.
+    """
+
+    step: StepCostModel = field(default_factory=StepCostModel)
+    prefill_context_s: float = 0.0
+    block_bytes: int = 0
+    spread: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        _require_seconds("prefill_context_s", self.prefill_context_s)
+        if self.block_bytes < 0:
+            raise ValueError(f"block_bytes: expected at least 0, got {self.block_bytes!r}")
+        rises = list(self.spread) == sorted(self.spread)
+        if not self.spread or not rises or not 0 < self.spread[0] <= self.spread[-1] < math.inf:
+            raise ValueError(f"spread: expected finite factors above 0 that never fall, got {list(self.spread)!r}")
+
+    def plan_s(self, plan: Plan, num_context: int) -> float:
+        """How long the step takes, copies first. num_context: tokens that its decodes attend to, if it has any."""
+        took_s = self.decodes_s(len(plan.decode), num_context if plan.decode else 0)
+        for part in plan.prefill:
+            took_s += self.step.prefill_token_s * part.num_tokens
+            took_s += self.prefill_context_s * context_sum(part.num_tokens, part.start)
+        return took_s + self.step.copied_block_s * len(plan.copies)
+
+    def decodes_s(self, num_decodes: int, num_context_tokens: int) -> float:
+        """How long a step of decodes alone takes."""
+        return self.step.cost_s(StepWork(num_decode_seqs=num_decodes, num_context_tokens=num_context_tokens))
+
+    def engine_costs(self) -> EngineCosts:
+        """What the engine itself would have found out about its steps, which the batcher plans with."""
+        copies = self.block_bytes / self.step.copied_block_s if self.step.copied_block_s else 0.0
+        return EngineCosts(
+            prefill_token_s=max(self.step.prefill_token_s, _LEAST_TOKEN_S),
+            copy_bytes_per_s=copies or _DEFAULT_COPY_BYTES_PER_S,
+            block_bytes=self.block_bytes,
+            decode_step_s=self.step.base_s,
+            decode_seq_s=self.step.decode_seq_s,
+            context_token_s=self.prefill_context_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOverheads:
+    """What a request meets outside the engine, in seconds.
+
+    to_queue_s: from the client until the queue has its ticket. to_engine_s: from the grant until the engine has it.
+    to_client_s: from the end of a step until the client has its tokens. release_s: from the end of a sequence until the
+    queue knows. step_s, token_s: what each step, and each token that it sends, takes from the engine.
+
+    Raises:
+        ValueError: a figure is negative, infinite or not a number.
+    """
+
+    to_queue_s: float = 0.0
+    to_engine_s: float = 0.0
+    to_client_s: float = 0.0
+    release_s: float = 0.0
+    step_s: float = 0.0
+    token_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for figure in fields(self):
+            _require_seconds(figure.name, getattr(self, figure.name))
+
+    def slow_down(self, engine: EngineModel) -> EngineModel:
+        """The engine as it is while it serves."""
+        served = replace(
+            engine.step,
+            base_s=engine.step.base_s + self.step_s,
+            decode_seq_s=engine.step.decode_seq_s + self.token_s,
+        )
+        return replace(engine, step=served)
+
+
+def num_context_tokens(plan: Plan) -> int:
+    """Tokens in the cache that the plan's decodes attend to."""
+    return sum(part.start for part in plan.decode)
+
+
+def _require_seconds(name: str, value: float) -> None:
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}: expected a finite number of seconds of at least 0, got {value!r}")
