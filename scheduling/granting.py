@@ -45,12 +45,13 @@ class Granting:
         if (replica_id := self._place_for(head)) is None:
             return False
         self._leases.grant(self._room.grant(head), replica_id, self._room.policy, now_s)
+        self._fleet.remember(replica_id, head.ticket.prefixes)
         return True
 
     def _place_for(self, head: QueuedTicket) -> str | None:
         """Where there is room, else where the lowest of all that run gives way; the engine there chooses the victim."""
         need, policy = head.ticket.need, self._room.policy
-        roomy = self._fleet.best_for(need)
+        roomy = self._fleet.best_for(need, head.ticket.prefixes)
         if roomy is not None:
             return roomy
         return self._fleet.where_outranked(need, self._room.key_now(head), policy.margin)

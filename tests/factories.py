@@ -19,6 +19,7 @@ def make_ticket(
     tenant: str = "default",
     service_class: str = "standard",
     content: str = "",
+    prefixes: tuple[str, ...] = (),
 ) -> Ticket:
     return Ticket(
         lease_id=lease_id,
@@ -31,6 +32,7 @@ def make_ticket(
         tenant=tenant,
         service_class=service_class,
         content=content,
+        prefixes=prefixes,
     )
 
 

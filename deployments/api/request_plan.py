@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from deployments.api.generation import Choice
 from deployments.api.model_service import ModelService
 from deployments.api.openai_schemas import RequestFields
+from deployments.api.prompt_identity import content_of, prefixes_of
 from deployments.api.standing import Standing
 from deployments.api.text_assembly import TextAssembly
 from deployments.errors import invalid
@@ -119,13 +119,9 @@ def _ticket(draft: Draft, request: EngineRequest) -> Ticket:
         tenant=draft.standing.tenant,
         service_class=draft.standing.service_class,
         deadline_s=draft.standing.deadline_s,
-        content=_content(request.prompt_token_ids),
+        content=content_of(request.prompt_token_ids),
+        prefixes=prefixes_of(request.prompt_token_ids, request.cache_salt),
     )
-
-
-def _content(token_ids: list[int]) -> str:
-    """A hash that is the same in every ingress, and says nothing of the prompt."""
-    return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=8).hexdigest()
 
 
 def _assembly(draft: Draft, prompt: list[int]) -> TextAssembly:
