@@ -15,6 +15,7 @@ from benchmarks.attempt import Outcome
 from benchmarks.connection_pool import ConnectionPool
 from benchmarks.open_loop import PhaseRun, send_on_time
 from benchmarks.peers.pairs import in_turn
+from benchmarks.undisturbed import without_collections
 from fastserve.errors import ServerFailed
 
 _LEAD_S = 0.1  # before a schedule's first request
@@ -97,8 +98,9 @@ def _round(side: Side, plan: RoundPlan, say: Callable[[str], None]) -> SideRound
 
 def _phase(side: Side, phase: Phase, say: Callable[[str], None]) -> PhaseRun:
     say(f"{phase.name}, {len(phase.requests)} requests in {phase.duration_s:.0f} s")
-    started_s = time.perf_counter() + _LEAD_S
-    outcomes = asyncio.run(_sent(side, phase.requests, started_s))
+    with without_collections():
+        started_s = time.perf_counter() + _LEAD_S
+        outcomes = asyncio.run(_sent(side, phase.requests, started_s))
     return PhaseRun(started_s, phase.duration_s, tuple(outcomes))
 
 

@@ -1,22 +1,21 @@
-"""Owns how honest a refusal's Retry-After was, judged by what the service admitted afterwards. Pure arithmetic."""
+"""Owns how honest a refusal's Retry-After was, judged by whom the service admitted when. Pure arithmetic."""
 
 from __future__ import annotations
 
-import bisect
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.attempt import Attempt, Outcome
+from benchmarks.attempt import Attempt, Outcome, Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """What became of clients that came back when they were told to.
+    """What became of clients that were told to come back.
 
-    num_told: first refusals with a Retry-After. num_returned: those whose client came back. share_admitted: of these,
-    the share that was not refused again at its first return; None where nobody came back.
-    median_overestimate: predicted over actual wait, of the `num_judged` refusals where the actual one can be known;
+    num_told: requests whose first answer was a refusal with a Retry-After. num_returned: those whose client came back.
+    share_admitted: of these, the share that was not refused again at its first return; None where nobody came back.
+    median_overestimate: predicted over actual wait, of the `num_judged` requests where the actual one can be known;
     above 1 the service sent its clients away for longer than it had to.
     """
 
@@ -28,7 +27,7 @@ class Returns:
 
 
 def returns_of(rounds: Sequence[Sequence[Outcome]]) -> Returns:
-    """Over rounds that were judged each for itself: what is admitted in one says nothing of another."""
+    """Over rounds that are judged each for itself: who is admitted in one says nothing of another."""
     outcomes = [each for of_round in rounds for each in of_round]
     returned = [each.attempts[1] for each in outcomes if len(each.attempts) > 1]
     overestimates = [ratio for of_round in rounds for ratio in _overestimates(of_round)]
@@ -42,26 +41,27 @@ def returns_of(rounds: Sequence[Sequence[Outcome]]) -> Returns:
 
 
 def _overestimates(outcomes: Sequence[Outcome]) -> Iterator[float]:
-    """The wait was over at the latest when the service admitted a request of no higher priority that was sent after
-    the refusal had come. So the actual wait is known from above, and each ratio from below."""
-    admitted = sorted(
-        (tried.sent_s, each.arrival.priority) for each in outcomes for tried in each.attempts if _is_admitted(tried)
-    )
-    for each in outcomes:
-        for tried in each.attempts:
-            returns_at_s = tried.returns_at_s
-            if returns_at_s is None:
-                continue
-            admitted_s = _next_admission_s(admitted, tried.ended_s, each.arrival.priority)
-            if admitted_s is not None:
-                yield (returns_at_s - tried.ended_s) / (admitted_s - tried.ended_s)
+    for name in dict.fromkeys(each.arrival.service_class for each in outcomes):
+        yield from _overestimates_of_class([each for each in outcomes if each.arrival.service_class == name])
 
 
-def _next_admission_s(admitted: Sequence[tuple[float, float]], after_s: float, priority: float) -> float | None:
-    begin = bisect.bisect_right(admitted, after_s, key=lambda each: each[0])
-    return next((sent_s for sent_s, other in admitted[begin:] if other <= priority), None)
+def _overestimates_of_class(outcomes: Sequence[Outcome]) -> Iterator[float]:
+    """Had the class been admitted in order of arrival, its n-th request would have had its n-th admission.
+
+    To look for the next admission after a refusal instead would count one freed place for all who were refused before
+    it.
+    """
+    admissions_s = sorted(tried.sent_s for each in outcomes for tried in each.attempts if _is_admitted(tried))
+    for outcome, admission_s in zip(_by_arrival(outcomes), admissions_s, strict=False):
+        first = outcome.attempts[0]
+        if first.returns_at_s is not None and admission_s > first.ended_s:
+            yield (first.returns_at_s - first.ended_s) / (admission_s - first.ended_s)
+
+
+def _by_arrival(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return sorted(outcomes, key=lambda each: each.due_s)
 
 
 def _is_admitted(attempt: Attempt) -> bool:
-    """An answer began to come, and no refusal."""
-    return isinstance(attempt.result, list)
+    """Nothing said that there was no room."""
+    return not isinstance(attempt.result, Refusal)

@@ -85,7 +85,8 @@ def make_outcome(
     result: Answer | Refusal | Failure, *attempts: Attempt, service_class: str = "standard", tenant: str = "default"
 ) -> Outcome:
     """One attempt, on time, unless others are given."""
-    return Outcome(make_arrival(service_class, tenant=tenant), 0.0, attempts or (make_attempt(),), result)
+    tried = attempts or (make_attempt(),)
+    return Outcome(make_arrival(service_class, tenant=tenant), tried[0].due_s, tried, result)
 
 
 def make_round(*outcomes: Outcome, idle: tuple[Outcome, ...] = (), duration_s: float = 10.0) -> SideRound:

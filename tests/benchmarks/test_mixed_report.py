@@ -54,7 +54,10 @@ def test_a_load_is_quoted_with_the_capacity_that_it_is_a_multiple_of() -> None:
 
 def test_refusals_returns_and_lateness_have_a_line_each() -> None:
     told = make_attempt(refused=429, retry_after_s=4.0)
-    round_ = make_round(make_outcome(make_answer(9.0), told, make_attempt(4.0)), make_outcome(Failure("it broke")))
+    round_ = make_round(
+        make_outcome(make_answer(9.0), told, make_attempt(4.0)),
+        make_outcome(Failure("it broke"), make_attempt(5.0)),
+    )
     page = make_mixed_report(make_side_report(round_, comes_back=True)).to_markdown()
 
     assert "- standard: 1 times 429, Retry-After p50 4 s, at most 4 s" in page
