@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from benchmarks import event_stream
 from benchmarks.answers import Answer, AnswerBroken, read_answer
@@ -18,6 +20,9 @@ from simulation.workload import Arrival
 _PATH = "/v1/completions"
 _REFUSALS = frozenset({408, 429, 503})
 
+Recording = list[event_stream.Arrival]
+Success = TypeVar("Success", Recording, Answer)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -28,13 +33,13 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Generic[Success]):
     """due_s: when it was to be sent. sent_s: when it was. All times by `time.perf_counter`."""
 
     due_s: float
     sent_s: float
     ended_s: float
-    result: list[event_stream.Arrival] | Refusal | Failure
+    result: Success | Refusal | Failure
 
     @property
     def lateness_s(self) -> float:
@@ -54,13 +59,16 @@ class Outcome:
 
     arrival: Arrival
     due_s: float
-    attempts: tuple[Attempt, ...]
-    result: Answer | Refusal | Failure
+    attempts: tuple[Attempt[Answer], ...]
+
+    @property
+    def result(self) -> Answer | Refusal | Failure:
+        return self.attempts[-1].result
 
 
 async def attempt(
     pool: ConnectionPool, asking: Asking, planned: PlannedRequest, due_s: float, deadline_s: float
-) -> Attempt:
+) -> Attempt[Recording]:
     """Sends at once. The answer is only recorded: reading it is left for when the clock has stopped."""
     sent_s = time.perf_counter()
     result = await _recorded(pool, asking, planned, max(0.0, deadline_s - sent_s))
@@ -69,7 +77,7 @@ async def attempt(
 
 async def _recorded(
     pool: ConnectionPool, asking: Asking, planned: PlannedRequest, timeout_s: float
-) -> list[event_stream.Arrival] | Refusal | Failure:
+) -> Recording | Refusal | Failure:
     try:
         async with asyncio.timeout(timeout_s):
             return await pool.post(_PATH, asking.body(planned), asking.headers(planned.arrival.tenant))
@@ -83,17 +91,22 @@ async def _recorded(
         return Failure(f"{type(error).__name__}: {error}")
 
 
-def outcome(planned: PlannedRequest, due_s: float, attempts: tuple[Attempt, ...]) -> Outcome:
-    """Reads what the last attempt recorded."""
-    return Outcome(planned.arrival, due_s, attempts, _read(planned, due_s, attempts[-1].result))
+def outcome(planned: PlannedRequest, due_s: float, attempts: Sequence[Attempt[Recording]]) -> Outcome:
+    """Reads what was recorded, and lets go of it."""
+    return Outcome(planned.arrival, due_s, tuple(_read(each, due_s, planned) for each in attempts))
 
 
-def _read(
-    planned: PlannedRequest, due_s: float, result: list[event_stream.Arrival] | Refusal | Failure
-) -> Answer | Refusal | Failure:
-    if not isinstance(result, list):
-        return result
+def _read(tried: Attempt[Recording], due_s: float, planned: PlannedRequest) -> Attempt[Answer]:
+    result: Answer | Refusal | Failure
+    if isinstance(tried.result, list):
+        result = _answer(tried.result, due_s, planned.arrival.num_output_tokens)
+    else:
+        result = tried.result
+    return Attempt(tried.due_s, tried.sent_s, tried.ended_s, result)
+
+
+def _answer(recording: Recording, due_s: float, num_output_tokens: int) -> Answer | Failure:
     try:
-        return read_answer(due_s, result, planned.arrival.num_output_tokens)
+        return read_answer(due_s, recording, num_output_tokens)
     except AnswerBroken as error:
         return Failure(f"{type(error).__name__}: {error}")

@@ -96,7 +96,7 @@ async def _client(
     while (now_s := time.perf_counter()) < ends_s:
         planned = next(requests)
         tried = await attempt(pool, asking, planned, now_s, now_s + asking.request_timeout_s)
-        outcomes.append(outcome(planned, now_s, (tried,)))
+        outcomes.append(outcome(planned, now_s, [tried]))
     return outcomes
 
 

@@ -44,7 +44,8 @@ class ConnectionPool:
 
 
 def allow_many_connections() -> None:
-    """As many open files as this process may have: an overloaded service keeps many waiting."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """More open files, as far as this process may: an overloaded service keeps many waiting."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if most == resource.RLIM_INFINITY else min(most, _MAX_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.answers import Answer
 from benchmarks.asking import Asking, PlannedRequest
-from benchmarks.attempt import Attempt, Outcome, attempt, outcome
+from benchmarks.attempt import Attempt, Outcome, Recording, attempt, outcome
 from benchmarks.connection_pool import ConnectionPool
 
 
@@ -53,11 +53,11 @@ async def sleep_until(at_s: float) -> None:
 
 async def _see_through(
     pool: ConnectionPool, asking: Asking, planned: PlannedRequest, due_s: float
-) -> tuple[Attempt, ...]:
+) -> list[Attempt[Recording]]:
     """One request up to its end. A client that comes back does so exactly when it was told, while it has time."""
     deadline_s = due_s + asking.request_timeout_s
     attempts = [await attempt(pool, asking, planned, due_s, deadline_s)]
     while asking.comes_back and (back_s := attempts[-1].returns_at_s) is not None and back_s < deadline_s:
         await sleep_until(back_s)
         attempts.append(await attempt(pool, asking, planned, back_s, deadline_s))
-    return tuple(attempts)
+    return attempts

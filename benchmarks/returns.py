@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.answers import Answer
 from benchmarks.attempt import Attempt, Outcome, Refusal
 
 
@@ -62,6 +63,6 @@ def _by_arrival(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=lambda each: each.due_s)
 
 
-def _is_admitted(attempt: Attempt) -> bool:
+def _is_admitted(attempt: Attempt[Answer]) -> bool:
     """Nothing said that there was no room."""
     return not isinstance(attempt.result, Refusal)

@@ -75,18 +75,22 @@ def make_attempt(
     ended_s: float | None = None,
     refused: int | None = None,
     retry_after_s: float | None = None,
-) -> Attempt:
-    """Unless it was refused, with a status, an answer began to come."""
-    result = [] if refused is None else Refusal(refused, retry_after_s)
+) -> Attempt[Answer]:
+    """Unless it was refused, with a status, it was answered."""
+    result = make_answer(due_s + 1) if refused is None else Refusal(refused, retry_after_s)
     return Attempt(due_s, due_s + late_s, due_s + late_s if ended_s is None else ended_s, result)
 
 
 def make_outcome(
-    result: Answer | Refusal | Failure, *attempts: Attempt, service_class: str = "standard", tenant: str = "default"
+    result: Answer | Refusal | Failure,
+    *attempts: Attempt[Answer],
+    service_class: str = "standard",
+    tenant: str = "default",
 ) -> Outcome:
-    """One attempt, on time, unless others are given."""
-    tried = attempts or (make_attempt(),)
-    return Outcome(make_arrival(service_class, tenant=tenant), tried[0].due_s, tried, result)
+    """One attempt, on time, unless others are given; `result` is the last one's."""
+    *before, last = attempts or (make_attempt(),)
+    tried = (*before, replace(last, result=result))
+    return Outcome(make_arrival(service_class, tenant=tenant), tried[0].due_s, tried)
 
 
 def make_round(*outcomes: Outcome, idle: tuple[Outcome, ...] = (), duration_s: float = 10.0) -> SideRound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import AsyncIterator
 
 import pytest
@@ -59,6 +60,15 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(monkeyp
     assert server.num_connections == 3
 
 
-def test_the_limit_on_open_files_is_only_ever_raised_to_what_is_allowed() -> None:
-    allow_many_connections()
-    allow_many_connections()
+def test_the_limit_on_open_files_is_raised_and_never_lowered() -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+        allow_many_connections()
+        raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allow_many_connections()
+
+        assert raised > 256
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (raised, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))

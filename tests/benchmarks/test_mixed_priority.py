@@ -176,6 +176,8 @@ def test_a_service_whose_first_answer_fails_is_not_measured(tmp_path: Path) -> N
         (["--rate", "1", "--peer-url", "http://127.0.0.1:9"], "--peer-priority-runs: expected"),
         (["--rate", "1", "--base-url", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
         (["--rate", "1", "--trace", "nowhere.csv"], "nowhere.csv"),
+        (["--rate", "nan"], "--rate"),
+        (["--rate", "1", "--duration-s", "inf"], "--duration-s"),
     ],
 )
 def test_what_cannot_be_run_ends_with_2_and_says_why(tmp_path: Path, arguments: list[str], named: str) -> None:

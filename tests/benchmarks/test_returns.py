@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.answers import Answer
 from benchmarks.attempt import Attempt, Outcome, Refusal
 from benchmarks.returns import Returns, returns_of
 from tests.benchmarks.factories import make_answer, make_attempt, make_outcome
 
 
-def refused(at_s: float, retry_after_s: float | None, *returns: Attempt, service_class: str = "standard") -> Outcome:
+def refused(
+    at_s: float, retry_after_s: float | None, *returns: Attempt[Answer], service_class: str = "standard"
+) -> Outcome:
     told = make_attempt(at_s, refused=429, retry_after_s=retry_after_s)
     result = make_answer(99.0) if returns else Refusal(429, retry_after_s)
     return make_outcome(result, told, *returns, service_class=service_class)
