@@ -22,7 +22,8 @@ _GAUGED_WORDS = 256
 
 @dataclass(frozen=True, slots=True)
 class MixedLoad:
-    """What is asked for. The rate is `rate_per_s`; or `load` times the capacity, which is measured; or the trace's own.
+    """What is asked for. The rate is `rate_per_s`; or `load` times the capacity, which is measured; or that with which
+    the trace began.
 
     idle_requests, idle_rate_per_s: of the most urgent class alone, before each loaded phase. level_s, max_clients: of
     the measurement of capacity.
@@ -48,17 +49,17 @@ class MixedLoad:
             assert capacity is not None, "a load is a multiple of a capacity"
             return self.load * capacity.knee.requests_per_s
         assert self.replay is not None, "a rate, a load or a trace is given"
-        return self.replay.trace.rate_per_s
+        return self.replay.recorded_rate_per_s(self.duration_s)
 
     def arrivals_in_words(self, rate_per_s: float) -> str:
-        over = "Poisson arrivals" if self.replay is None else self.replay.in_words(rate_per_s)
+        over = "Poisson arrivals" if self.replay is None else self.replay.in_words(rate_per_s, self.duration_s)
         return f"{over}; classes and tenants by seed {self.seed} and, round by round, those after it"
 
     def round_plan(self, number: int, rate_per_s: float, words: Words) -> RoundPlan:
         """The same for the same number: every side is asked the same at the same times.
 
         Raises:
-            TraceTooShort: see `Replay`.
+            TraceTooShort: see `Replay.piece`.
         """
         seed = self.seed + number
         idle = idle_arrivals(self.traffic, self.idle_requests, self.idle_rate_per_s, seed)
@@ -84,7 +85,7 @@ def run_mixed(sides: Sequence[Side], load: MixedLoad, nonce: int, say: Callable[
 
     Raises:
         ServerFailed: a first request got no answer, or the capacity could not be measured.
-        TraceTooShort: see `Replay`.
+        TraceTooShort: see `Replay.piece`.
     """
     words = Words(min(_tokens_per_word(side, load.traffic, nonce) for side in sides), nonce)
     for side in sides:

@@ -13,13 +13,13 @@ from benchmarks.asking import PlannedRequest
 from benchmarks.load import prompt_of
 from benchmarks.traffic import Traffic
 from simulation.traces import Trace
-from simulation.workload import Arrival, EmpiricalLengths, Mix, Poisson, Recorded, Scale, during, open_loop
+from simulation.workload import Arrival, EmpiricalLengths, Mix, Poisson, Scale, during, open_loop
 
 _MANY = 10_000
 
 
 class TraceTooShort(ValueError):
-    """The trace ends before the schedule does. For whoever chose the duration; nothing is played twice."""
+    """The trace has too few requests for the schedule. For whoever chose rate and duration; nothing is played twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """The beginning of a trace. speed: 2 halves every gap."""
+
+    num_requests: int
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """Recorded traffic instead of Poisson: its gaps, and its lengths unless the classes keep theirs.
 
@@ -55,34 +63,56 @@ class Replay:
 
     @property
     def recorded_lengths(self) -> EmpiricalLengths | None:
+        """Of the whole trace, scaled: for what is asked beside the replay itself."""
         if self.lengths is None:
             return None
         return EmpiricalLengths(tuple(self.lengths.size(size) for size in self.trace.sizes))
 
-    def in_words(self, rate_per_s: float) -> str:
-        skipped = f", {self.trace.num_skipped} broken rows left out" if self.trace.num_skipped else ""
-        return (
-            f"Arrivals of `{self.name}` ({len(self.trace.requests)} requests{skipped}) at "
-            f"{rate_per_s / self.trace.rate_per_s:.3g} times the recorded rate, {_lengths_in_words(self.lengths)}"
-        )
-
-    def arrivals(self, mix: Mix, rate_per_s: float, duration_s: float, seed: int) -> Iterator[Arrival]:
-        """The beginning of the trace, with its gaps stretched or pressed together to this mean rate.
+    def recorded_rate_per_s(self, duration_s: float) -> float:
+        """Of the trace's first `duration_s` seconds.
 
         Raises:
-            TraceTooShort: it ends before `duration_s`.
+            TraceTooShort: it ends before.
         """
-        factor = rate_per_s / self.trace.rate_per_s
-        if self.trace.duration_s / factor < duration_s:
+        if self.trace.duration_s < duration_s:
             raise TraceTooShort(
-                f"the trace: expected at least {duration_s:g} s at {rate_per_s:g} requests/s, "
-                f"got {self.trace.duration_s / factor:.1f} s"
+                f"{self.name}: expected at least {duration_s:g} s of traffic, got {self.trace.duration_s:.1f} s"
             )
-        recorded = (self.lengths or Scale()).recorded(self.trace.requests)
-        paced = (Recorded(each.at_s / factor, each.size) for each in recorded)
+        return sum(each.at_s < duration_s for each in self.trace.requests) / duration_s
+
+    def piece(self, rate_per_s: float, duration_s: float) -> Piece:
+        """So many requests from the beginning that they make this rate, once they are played in this time.
+
+        Raises:
+            TraceTooShort: it has not so many, or they all came at one time.
+        """
+        number = max(1, round(rate_per_s * duration_s))
+        requests = self.trace.requests
+        if number >= len(requests) or requests[number].at_s == 0:
+            raise TraceTooShort(
+                f"{self.name}: expected more than {number} requests, at more than one time, for {rate_per_s:g} "
+                f"requests/s during {duration_s:g} s; got {len(requests)}"
+            )
+        return Piece(number, requests[number].at_s / duration_s)
+
+    def arrivals(self, mix: Mix, rate_per_s: float, duration_s: float, seed: int) -> Iterator[Arrival]:
+        """
+        Raises:
+            TraceTooShort: see `piece`.
+        """
+        piece = self.piece(rate_per_s, duration_s)
+        played = replace(self.lengths or Scale(), rate=piece.speed).recorded(self.trace.requests[: piece.num_requests])
         if self.lengths is None:
-            return during(mix.arrivals((each.at_s for each in paced), seed), duration_s)
-        return during(mix.laid_over(paced, seed), duration_s)
+            return mix.arrivals((each.at_s for each in played), seed)
+        return mix.laid_over(played, seed)
+
+    def in_words(self, rate_per_s: float, duration_s: float) -> str:
+        piece = self.piece(rate_per_s, duration_s)
+        skipped = f", {self.trace.num_skipped} broken rows left out" if self.trace.num_skipped else ""
+        return (
+            f"The first {piece.num_requests} requests of `{self.name}` ({len(self.trace.requests)}{skipped}) at "
+            f"{piece.speed:.3g} times their recorded speed, {_lengths_in_words(self.lengths)}"
+        )
 
 
 def idle_arrivals(traffic: Traffic, number: int, rate_per_s: float, seed: int) -> list[Arrival]:
@@ -98,7 +128,7 @@ def load_arrivals(
     """All classes: Poisson, or recorded traffic.
 
     Raises:
-        TraceTooShort: see `Replay.arrivals`.
+        TraceTooShort: see `Replay.piece`.
     """
     if replay is not None:
         return list(replay.arrivals(traffic.mix, rate_per_s, duration_s, seed))

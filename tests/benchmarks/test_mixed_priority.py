@@ -114,7 +114,7 @@ def test_a_trace_is_replayed_at_the_rate_asked_for_and_the_report_says_how(tmp_p
     document = written(tmp_path)
     assert document["sides"][0]["total"]["offered"] == 20
     assert {body["max_tokens"] for body in completions.asked[NUM_BEFORE:]} == {5}
-    assert "Arrivals of `trace.csv` (60 requests) at 40 times the recorded rate" in document["arrivals"]
+    assert "The first 20 requests of `trace.csv` (60) at 40 times their recorded speed" in document["arrivals"]
 
 
 def test_broken_rows_of_a_trace_end_the_run_unless_they_may_be_skipped(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from benchmarks.plan import (
+    Piece,
     Replay,
     TraceTooShort,
     Words,
@@ -58,19 +59,42 @@ def test_a_replayed_trace_can_keep_the_classes_lengths() -> None:
     assert replay.recorded_lengths is None
 
 
-def test_a_trace_that_ends_too_soon_is_an_error_with_both_durations() -> None:
-    with pytest.raises(TraceTooShort, match=r"expected at least 60 s at 2 requests/s, got 50\.0 s"):
-        load_arrivals(TRAFFIC, Replay("trace.csv", TRACE, Scale()), rate_per_s=2.0, duration_s=60.0, seed=1)
+def test_a_piece_has_the_rate_asked_for_however_slowly_the_trace_began() -> None:
+    """A request every ten seconds at first, then ten a second."""
+    slow = [Recorded(number * 10.0, Size(1, 1)) for number in range(11)]
+    fast = [Recorded(100.0 + number / 10, Size(1, 1)) for number in range(1, 100)]
+    replay = Replay("trace.csv", Trace((*slow, *fast), 0), Scale())
+
+    arrivals = load_arrivals(TRAFFIC, replay, rate_per_s=5.0, duration_s=4.0, seed=1)
+
+    assert len(arrivals) == 20
+    assert replay.piece(5.0, 4.0) == Piece(20, pytest.approx(101.0 / 4.0))
+    assert arrivals[-1].at_s < 4.0
+
+
+def test_without_a_rate_the_traces_own_beginning_gives_it() -> None:
+    assert Replay("trace.csv", TRACE, None).recorded_rate_per_s(50.0) == 1.0
+
+
+def test_a_trace_that_is_too_short_is_an_error_that_says_what_is_missing() -> None:
+    replay = Replay("trace.csv", TRACE, Scale())
+
+    with pytest.raises(TraceTooShort, match=r"trace.csv: expected more than 120 requests, .* 2 requests/s .* got 101"):
+        load_arrivals(TRAFFIC, replay, rate_per_s=2.0, duration_s=60.0, seed=1)
+    with pytest.raises(TraceTooShort, match=r"expected at least 200 s of traffic, got 100\.0 s"):
+        replay.recorded_rate_per_s(200.0)
+    with pytest.raises(TraceTooShort, match="at more than one time"):
+        Replay("trace.csv", Trace((TRACE.requests[0],) * 9, 0), None).piece(1.0, 5.0)
 
 
 def test_a_replay_says_how_the_trace_was_changed() -> None:
-    words = Replay("trace.csv", TRACE, Scale(prompt=0.5, max_output_tokens=4)).in_words(rate_per_s=2.0)
+    words = Replay("trace.csv", TRACE, Scale(prompt=0.5, max_output_tokens=4)).in_words(2.0, 20.0)
 
     assert words == (
-        "Arrivals of `trace.csv` (101 requests, 2 broken rows left out) at 2 times the recorded rate, "
+        "The first 40 requests of `trace.csv` (101, 2 broken rows left out) at 2 times their recorded speed, "
         "prompts 0.5 and answers 1 times as long as recorded, answers cut at 4"
     )
-    assert "with the classes' lengths" in Replay("trace.csv", TRACE, None).in_words(1.0)
+    assert "with the classes' lengths" in Replay("trace.csv", TRACE, None).in_words(1.0, 20.0)
 
 
 def test_prompts_have_about_the_tokens_asked_for_and_never_return() -> None:
