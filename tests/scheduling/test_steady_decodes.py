@@ -37,7 +37,7 @@ def add(batcher: Batcher, number: int, newcomer: Newcomer) -> None:
 
 def skip_or_step(batcher: Batcher, most: int) -> int:
     """As many steps at once as may be and nobody ends in before the last, or one; returns how many."""
-    running = list(batcher._running)
+    running = list(batcher._order.running)
     most = min([most, *(each.max_num_tokens - len(each.token_ids) for each in running)])
     num_steps = batcher.num_steady_steps(most)
     if num_steps == 0:
