@@ -61,7 +61,7 @@ def facts(batcher: Batcher) -> list[object]:
         (each.seq_id, each.status, each.token_ids, each.num_computed, each.num_room, each.num_reached)
         for each in batcher._sequences.values()
     ]
-    waiting = [each.seq_id for each in batcher._waiting]
+    waiting = [each.seq_id for each in batcher._order.waiting]
     return [
         sequences,
         waiting,
