@@ -34,6 +34,7 @@ from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.tokenizer import Tokenizer
 from scheduling.admission import AdmissionBounds
+from scheduling.load import ClassObjective
 
 NUM_POOL_THREADS = 2
 
@@ -101,8 +102,11 @@ class IngressReplica:
             max_waiting_tokens=bounds.max_waiting_tokens,
             max_retry_after_s=bounds.max_predicted_wait_s,
         )
+        objectives = {
+            name: ClassObjective(one.min_priority, one.ttft_s) for name, one in self._settings.classes.items()
+        }
         for name in self._models:
-            configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission))
+            configure_queue(self._app_name, name, Configure(self._settings.score_policy(), admission, objectives))
 
 
 def model_service(model: ModelConfig, handle: DeploymentHandle[Any], feed: TokenFeed) -> ModelService:

@@ -97,6 +97,9 @@ def _autoscaling_problems(path: str, fields: dict[str, Any]) -> list[Problem]:
         AutoscalingConfig.model_validate(wanted)
     except ValidationError as error:
         return problems_of(error, AutoscalingConfig, path, insides_withheld)
+    except (ImportError, AttributeError) as error:  # Serve imports the policy to check it
+        named = wanted["policy"]["policy_function"]
+        return [Problem(f"{path}.policy.policy_function", "invalid", named, f"what can be imported ({error})")]
     return []
 
 

@@ -20,6 +20,7 @@ from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.shedding import make_room
 from scheduling.snapshot import QueueSnapshot, take_snapshot
+from scheduling.traffic import TrafficCount
 from scheduling.waiting_room import WaitingRoom
 
 __all__ = ["Dispatcher", "Expired", "QueueSnapshot", "ReplicaState", "Shed"]
@@ -49,6 +50,7 @@ class Dispatcher:
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, claim_timeout_s, sent_timeout_s)
         self._overtaking = OvertakingMonitor()
+        self._traffic = TrafficCount()
         self._events: list[Shed | Expired] = []
         self._now_s: float | None = None
 
@@ -84,7 +86,8 @@ class Dispatcher:
         return min((first_s for first_s in firsts if first_s is not None), default=None)
 
     def snapshot(self, now_s: float) -> QueueSnapshot:
-        return take_snapshot(self._room.queue, self._fleet, self._advance(now_s))
+        now_s = self._advance(now_s)
+        return take_snapshot(self._room.queue, self._fleet, self._leases, self._traffic.so_far, now_s)
 
     def drain_events(self) -> list[Shed | Expired]:
         """What owners must be told since the last call."""
@@ -156,6 +159,7 @@ class Dispatcher:
         if ticket.stamp is None and self._admission.is_exceeded_by(self._room.backlog()):
             self._grant_heads(now_s)  # nobody gives way to an idle slot
             self._make_room(newcomer, now_s)
+        self._traffic.count_arrival(newcomer)
         return newcomer.stamp
 
     def cancel(self, lease_id: str) -> None:
@@ -165,8 +169,9 @@ class Dispatcher:
     def release(self, lease_id: str) -> None:
         """The attempt is over and its slot is free. Idempotent; an unknown id is fine."""
         self._room.take(lease_id)
-        if self._leases.end(lease_id) is not None:
+        if (lease := self._leases.end(lease_id)) is not None:
             self._admission.count_release()
+            self._traffic.count_release(lease.num_tokens)
 
     def fail(self, lease_id: str) -> None:
         """The attempt is over and never ran, so it does not count as served. Idempotent; an unknown id is fine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scheduling.lazy_heap import LazyHeap
@@ -51,6 +52,9 @@ class LeaseTable:
 
     def __len__(self) -> int:
         return len(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._leases.values())
 
     def get(self, lease_id: str) -> Lease | None:
         return self._leases.get(lease_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,9 +18,10 @@ class ReplicaState:
     max_model_len: tokens of prompt and output of one sequence.
     incarnation: rises with every start of the replica (its start time will do); a message that carries a lower one
         came late and is ignored.
+    started_in_s: what its start took; None where it does not say.
 
     Raises:
-        ValueError: a limit is below 1.
+        ValueError: a limit is below 1, or the time is negative, infinite or not a number.
     """
 
     replica_id: str
@@ -27,11 +29,14 @@ class ReplicaState:
     kv_tokens: int
     max_model_len: int
     incarnation: int
+    started_in_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "kv_tokens", "max_model_len"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)!r}")
+        if self.started_in_s is not None and not 0 <= self.started_in_s < math.inf:
+            raise ValueError(f"started_in_s: expected a finite number of at least 0, got {self.started_in_s!r}")
 
     @property
     def max_request_tokens(self) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduling.admission import AdmissionBounds
 from scheduling.errors import SchedulingError
+from scheduling.load import ClassObjective
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -73,10 +75,14 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing."""
+    """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing.
+
+    objectives: by the name of the service class.
+    """
 
     policy: ScorePolicy
     bounds: AdmissionBounds
+    objectives: Mapping[str, ClassObjective] = field(default_factory=dict)
 
 
 QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Register | Leave | Configure
