@@ -64,7 +64,7 @@ class LoadMeter:
             return
         before = self._last[1]
         for name, volume in snapshot.traffic.arrived.items():
-            rate = self._arrivals.setdefault(name, FadedRate(ARRIVALS_MEMORY_S))
+            rate = self._arrivals.setdefault(name, FadedRate(ARRIVALS_MEMORY_S, after_nothing=True))
             rate.observe(elapsed_s, _since(volume, before.traffic.arrived.get(name, Volume())).num_tokens)
         if _is_full(before) and _is_full(snapshot):
             served = _since(snapshot.traffic.released, before.traffic.released)

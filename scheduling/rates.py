@@ -11,11 +11,14 @@ STARTUP_KEPT = 0.8  # of the longest start before, at each start
 
 
 class FadedRate:
-    """Amount per second; both fade exponentially, so that it follows the last `memory_s` seconds."""
+    """Amount per second; both fade exponentially, so that it follows the last `memory_s` seconds.
 
-    def __init__(self, memory_s: float) -> None:
+    after_nothing: before the first interval there was none of it for long, so that the first does not stand for all.
+    """
+
+    def __init__(self, memory_s: float, *, after_nothing: bool = False) -> None:
         self._memory_s = memory_s
-        self._seconds = 0.0
+        self._seconds = memory_s if after_nothing else 0.0
         self.amount = 0.0
 
     def observe(self, elapsed_s: float, amount: float) -> None:
