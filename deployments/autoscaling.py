@@ -1,28 +1,24 @@
 """The autoscaling policy that `serve_config.yaml` names: wires a model's queue to the decision. Decides nothing.
 
-Serve pickles the class by value into its controller, so it holds nothing but the wiring. Must not import torch.
+Serve pickles what this file defines by value into its controller: the class alone stands here. Must not import torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import ray
-
-from cluster.autoscaling import ReplicaPolicy
+from cluster.autoscaling import ReadLoad, ReplicaPolicy
 from cluster.latest import Latest
-from deployments.deployment_actors import CLUSTER_ERRORS, QUEUE, find_in_charge
+from deployments.deployment_actors import CLUSTER_ERRORS
+from deployments.queue_load import QueueLoad
 from deployments.scaling_settings import ScalingSettings
-from scheduling.autoscaling import ScalingLoad
 
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
 
-ANSWER_S = 5.0
-
 
 class ByObjectives:
-    """Replicas by the predicted wait of each service class against its objective.
+    """As many replicas as keep each service class's predicted wait within its objective.
 
     Serve makes one for each deployment that names it, with its `policy_kwargs`, and calls it in its control loop.
 
@@ -37,29 +33,9 @@ class ByObjectives:
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         """So many replicas, and nothing for Serve to remember."""
         if self._policy is None:
-            line = QueueReader(context.app_name or "", context.deployment_name)
-            self._policy = ReplicaPolicy(self._limits, Latest(line.load, CLUSTER_ERRORS).within)
+            self._policy = ReplicaPolicy(self._limits, self.reader(context))
         return self._policy.num_replicas(context), {}
 
-
-class QueueReader:
-    """Asks the queue in charge of a model for its load. Blocks, so it has a thread to itself."""
-
-    def __init__(self, app_name: str, deployment_name: str) -> None:
-        self._app_name = app_name
-        self._deployment_name = deployment_name
-        self._queue: Any | None = None
-
-    def load(self) -> ScalingLoad | None:
-        """None while there is no queue in charge.
-
-        Raises:
-            CLUSTER_ERRORS: it cannot be asked now; the next call looks for it anew.
-        """
-        queue = self._queue or find_in_charge(self._app_name, self._deployment_name, QUEUE)
-        self._queue = None
-        if queue is None:
-            return None
-        load: ScalingLoad | None = ray.get(queue.load.remote(), timeout=ANSWER_S)
-        self._queue = None if load is None else queue
-        return load
+    def reader(self, context: AutoscalingContext) -> ReadLoad:
+        """What tells the latest load of this deployment's queue, without waiting."""
+        return Latest(QueueLoad.of(context.app_name or "", context.deployment_name), CLUSTER_ERRORS).within

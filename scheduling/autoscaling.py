@@ -121,7 +121,7 @@ class Autoscaler:
         """As few as were enough for the whole of the window; the last one goes after a window of its own."""
         window_s = max(self.limits.downscale_window_s, _STARTUPS_IN_WINDOW * startup_s)
         idle_window_s = max(self.limits.idle_window_s, _STARTUPS_IN_WINDOW * startup_s)
-        enough = min(num_ordered, self._needed.peak_since(now_s - window_s))
+        enough = min(num_ordered, self.limits.within(self._needed.peak_since(now_s - window_s)))
         if enough == 0 and self._needed.peak_since(now_s - idle_window_s) > 0:
             enough = 1
         self._needed.forget_before(now_s - max(window_s, idle_window_s))
