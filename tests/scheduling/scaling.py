@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
-from scheduling.autoscaling import Autoscaler, ClassLoad, ScalingLimits, ScalingLoad
+from scheduling.autoscaling import ClassLoad, ScalingDecision, ScalingLimits, ScalingLoad
 from scheduling.rates import FadedRate
 
 TOKENS_PER_S = 1000.0
@@ -49,11 +50,17 @@ def limits(**changed: float) -> ScalingLimits:
     return ScalingLimits(**{**defaults, **changed})  # type: ignore[arg-type]
 
 
+class Decides(Protocol):
+    """An autoscaler, or what stands beside it."""
+
+    def decide(self, load: ScalingLoad, now_s: float) -> ScalingDecision: ...
+
+
 @dataclass
 class FluidModel:
     """Takes what arrives in each step, serves what its replicas can, and asks the autoscaler."""
 
-    autoscaler: Autoscaler
+    autoscaler: Decides
     make_class: Callable[..., ClassLoad] = standard
     num_replicas: int = 1
     now_s: float = 0.0
@@ -61,6 +68,7 @@ class FluidModel:
     starts: list[float] = field(default_factory=list)
     arrivals: FadedRate = field(default_factory=lambda: FadedRate(30.0, after_nothing=True))
     history: list[int] = field(default_factory=list)
+    late_s: float = 0.0  # seconds in which who arrived had to wait beyond the objective
 
     def run(self, tokens_per_s: Callable[[float], float], seconds: int) -> FluidModel:
         for _ in range(int(seconds / STEP_S)):
@@ -84,6 +92,8 @@ class FluidModel:
         offered = self.backlog + arriving
         served = min(offered, self.num_replicas * TOKENS_PER_S * STEP_S)
         self.backlog = offered - served
+        is_late = self.backlog > OBJECTIVE_S * self.num_replicas * TOKENS_PER_S
+        self.late_s += STEP_S if is_late else 0.0
         self.arrivals.observe(STEP_S, arriving)
         self._scale_to(self.autoscaler.decide(self._load(arriving, served), self.now_s).num_replicas)
 
