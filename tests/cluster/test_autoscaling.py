@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,16 @@ from cluster.autoscaling import MAX_AGE_S, ReplicaPolicy
 from scheduling.autoscaling import ClassLoad, ScalingLimits, ScalingLoad
 
 TARGET_ONGOING_REQUESTS = 4.0
+
+
+@pytest.fixture(autouse=True)
+def _serve_logs_here(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Serve keeps its logger's records to itself wherever it has been set up."""
+    logger = logging.getLogger("ray.serve")
+    caplog.set_level(logging.INFO, logger=logger.name)
+    propagates, logger.propagate = logger.propagate, True
+    yield
+    logger.propagate = propagates
 
 
 class Queue:
@@ -102,7 +113,6 @@ def test_nothing_changes_until_the_queue_could_first_be_read(caplog: pytest.LogC
 def test_serves_own_counts_decide_while_the_queue_cannot_be_read_and_that_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, logger="ray.serve")
     queue = Queue()
     known, queue.load = queue.load, None
     world = World(queue)
@@ -129,7 +139,6 @@ def test_replicas_are_not_removed_at_once_because_the_queue_was_lost() -> None:
 
 
 def test_a_change_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="ray.serve")
     World(Queue(backlog(250.0))).ask()
     assert [record.message for record in caplog.records] == [
         "model: from 1 replicas to 3: what waits would outlast its objective (class standard)."
