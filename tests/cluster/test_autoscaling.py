@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,12 @@ TARGET_ONGOING_REQUESTS = 4.0
 
 
 @pytest.fixture(autouse=True)
-def _serve_logs_here(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Serve keeps its logger's records to itself wherever it has been set up."""
+def _serves_logger_is_heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve keeps its records to itself where it has been set up, and other tools silence loggers that they find."""
     logger = logging.getLogger("ray.serve")
     caplog.set_level(logging.INFO, logger=logger.name)
-    propagates, logger.propagate = logger.propagate, True
-    yield
-    logger.propagate = propagates
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "disabled", False)
 
 
 class Queue:
