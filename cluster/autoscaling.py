@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scheduling.autoscaling import Autoscaler, ScalingDecision, ScalingLimits, ScalingLoad
+from scheduling.autoscaling import Autoscaler, ScalingDecision, ScalingLimits, ScalingLoad, ScalingReason
 
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
@@ -34,6 +34,7 @@ class ReplicaPolicy:
         self._clock = clock
         self._blind_from_s = clock() + MAX_AGE_S  # before that nothing can have been read
         self._is_blind = False
+        self._said: ScalingDecision | None = None
 
     def num_replicas(self, context: AutoscalingContext) -> int:
         """How many replicas there should be. Serve holds it to its bounds, which stand in `context`."""
@@ -43,8 +44,9 @@ class ReplicaPolicy:
             return context.target_num_replicas
         self._say_if_blind(load is None, context)
         decision = self._by_counts(context) if load is None else self._by_load(load, context)
-        if decision.num_replicas != context.target_num_replicas:
-            logger.info("%s: from %d replicas to %s.", context.deployment_name, context.target_num_replicas, decision)
+        if decision.num_replicas == 0 and context.total_num_requests > 0:
+            decision = ScalingDecision(1, ScalingReason.COUNTS)  # at none, Serve would start one for them at once
+        self._say_change(decision, context)
         return decision.num_replicas
 
     def _by_load(self, load: ScalingLoad, context: AutoscalingContext) -> ScalingDecision:
@@ -70,6 +72,12 @@ class ReplicaPolicy:
         limits = self._autoscaler.limits
         if (limits.min_replicas, limits.max_replicas) != (least, most):
             self._autoscaler.limits = replace(limits, min_replicas=least, max_replicas=max(1, most))
+
+    def _say_change(self, decision: ScalingDecision, context: AutoscalingContext) -> None:
+        """Once, also where Serve's bounds keep it from being made."""
+        if decision.num_replicas != context.target_num_replicas and decision != self._said:
+            logger.info("%s: replicas from %d to %s.", context.deployment_name, context.target_num_replicas, decision)
+        self._said = decision
 
     def _say_if_blind(self, is_blind: bool, context: AutoscalingContext) -> None:
         """Once for each change."""

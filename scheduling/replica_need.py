@@ -82,7 +82,7 @@ def _need(classes: Sequence[ClassLoad], load: ScalingLoad, rules: NeedRules) -> 
 def _more(waiting: ClassLoad, load: ScalingLoad, rules: NeedRules) -> ReplicaNeed | None:
     """More replicas than are ordered, where the class needs them."""
     if load.tokens_per_s is None:
-        is_stuck = waiting.is_late and not load.num_starting
+        is_stuck = waiting.is_late and load.num_replicas and not load.num_starting
         return ReplicaNeed(load.num_ordered + 1, ScalingReason.LATE, waiting.name) if is_stuck else None
     if waiting.objective_s is None:
         return None

@@ -136,8 +136,22 @@ def test_replicas_are_not_removed_at_once_because_the_queue_was_lost() -> None:
     assert world.ask(running=5, target=5, after_s=100.0, least=1) == 1
 
 
+def test_the_last_replica_stays_while_serve_counts_a_request_for_it() -> None:
+    world = World(Queue())
+    world.ask()
+    assert world.ask(after_s=61.0, num_requests=0.1) == 1
+    assert world.ask(num_requests=0.0) == 0
+
+
+def test_a_change_that_serve_cannot_make_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(Queue(backlog(250.0)))
+    for _ in range(3):
+        world.ask(target=1)
+    assert len(caplog.records) == 1
+
+
 def test_a_change_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     World(Queue(backlog(250.0))).ask()
     assert [record.message for record in caplog.records] == [
-        "model: from 1 replicas to 3: what waits would outlast its objective (class standard)."
+        "model: replicas from 1 to 3: what waits would outlast its objective (class standard)."
     ]

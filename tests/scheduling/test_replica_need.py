@@ -101,6 +101,12 @@ def test_before_a_rate_is_measured_a_wait_beyond_its_objective_adds_one_at_a_tim
     assert need(load(late, num_replicas=2, measured=False)).num_replicas == 3
 
 
+def test_a_wait_for_the_first_replica_adds_no_second() -> None:
+    late = standard(**waiting(10, longest_wait_s=99))
+    assert need(load(late, num_replicas=0, measured=False)) == ReplicaNeed(1, ScalingReason.SOMETHING_WAITS)
+    assert need(load(late, num_replicas=0, num_starting=1, measured=False)).num_replicas == 1
+
+
 def test_traffic_below_priority_0_alone_asks_for_no_more_than_its_own_limit() -> None:
     crowd = load(flex(**waiting(1e6)), num_replicas=1)
     assert need(crowd) == ReplicaNeed(1, ScalingReason.SHEDDABLE)

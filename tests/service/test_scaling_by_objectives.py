@@ -23,6 +23,8 @@ FAKE = {
     "rank_num_cpus": 0.1,
 }
 BY_OBJECTIVES: dict[str, Any] = {
+    "metrics_interval_s": 0.5,  # the last replica stays while Serve's own counts, which lag, are above 0
+    "look_back_period_s": 1.0,
     "upscale_delay_s": 0,
     "downscale_delay_s": 0,
     "policy": {
