@@ -33,6 +33,7 @@ from deployments.telemetry.ray_metrics import RaySink
 from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.tokenizer import Tokenizer
+from scheduling.load import ClassObjective
 
 NUM_POOL_THREADS = 2
 
@@ -95,7 +96,8 @@ class IngressReplica:
 
     def _configure_queues(self) -> None:
         settings = self._settings
-        told = Configure(settings.score_policy(), settings.admission_bounds(), settings.tenant_weights())
+        objectives = {name: ClassObjective(one.min_priority, one.ttft_s) for name, one in settings.classes.items()}
+        told = Configure(settings.score_policy(), settings.admission_bounds(), settings.tenant_weights(), objectives)
         for name in self._models:
             configure_queue(self._app_name, name, told)
 

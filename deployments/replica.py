@@ -52,8 +52,10 @@ class ModelReplica:
         context = serve.get_replica_context()
         self._replica_id: str = context.replica_tag
         self._started_ms = time.time_ns() // 1_000_000
+        began_s = time.monotonic()
         self._group = _rank_group(resources)
         self._capacity: EngineCapacity = await self._group.load(config)
+        self._started_in_s = time.monotonic() - began_s
         make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
         self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
         channel = await self._connect(str(Path(self._socket_dir) / "rank0.sock"))
@@ -152,6 +154,7 @@ class ModelReplica:
             incarnation=self._started_ms,
             parked_limit=config.parked_limit if self._may_preempt else 0,
             preemption_margin_levels=config.preemption_margin_levels,
+            started_in_s=self._started_in_s,
         )
 
     def _obey(self, order: Resume | Move) -> None:

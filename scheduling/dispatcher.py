@@ -23,6 +23,7 @@ from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.snapshot import QueueSnapshot, take_snapshot
+from scheduling.traffic import TrafficCount
 from scheduling.waiting_room import WaitingRoom
 
 __all__ = ["Dispatcher", "Expired", "Moved", "QueueSnapshot", "ReplicaState", "Resumed", "Shed"]
@@ -54,6 +55,7 @@ class Dispatcher:
         self._granting = Granting(self._room, self._fleet, self._leases)
         self._door = FrontDoor(self._room, self._admission, self._granting, self._leases)
         self._events: list[Event] = []
+        self._traffic = TrafficCount()
         self._now_s: float | None = None
 
     @property
@@ -88,8 +90,8 @@ class Dispatcher:
         return min((first_s for first_s in firsts if first_s is not None), default=None)
 
     def snapshot(self, now_s: float) -> QueueSnapshot:
-        rate = self._admission.rate
-        return take_snapshot(self._room.queue, self._fleet, rate, self._advance(now_s))
+        now_s, rate = self._advance(now_s), self._admission.rate
+        return take_snapshot(self._room.queue, self._fleet, self._leases, rate, self._traffic.so_far, now_s)
 
     def drain_events(self) -> list[Event]:
         """What owners and replicas must be told since the last call, beside grants."""
@@ -210,6 +212,7 @@ class Dispatcher:
             self._room.enter(newcomer)
         else:
             self._events += self._door.let_in(newcomer, now_s, self._grant_heads)
+        self._traffic.count_arrival(newcomer)
         return newcomer.stamp
 
     def cancel(self, lease_id: str) -> None:

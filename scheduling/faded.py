@@ -9,12 +9,14 @@ class FadedRate:
     """So much per second, over about the last `memory_s` seconds that were observed.
 
     Amount and time fade alike, so that the first seconds already give the right rate.
+
+    after_nothing: before the first interval there was none of it for long, so that the first does not stand for all.
     """
 
-    def __init__(self, memory_s: float) -> None:
+    def __init__(self, memory_s: float, *, after_nothing: bool = False) -> None:
         self._memory_s = memory_s
         self._amount = 0.0
-        self._seconds = 0.0
+        self._seconds = memory_s if after_nothing else 0.0
 
     def observe(self, seconds: float, amount: float) -> None:
         """So much happened within an interval that ends now, spread evenly over it."""

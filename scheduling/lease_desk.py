@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduling.fleet import Fleet
@@ -30,6 +31,10 @@ class LeaseDesk:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def __iter__(self) -> Iterator[Lease]:
+        """In no useful order."""
+        return iter(self._table)
 
     def get(self, lease_id: str) -> Lease | None:
         return self._table.get(lease_id)

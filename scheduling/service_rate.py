@@ -61,3 +61,9 @@ class ServiceRate:
         """The same in tokens as they were expected, most of which no answer uses; None until it has been measured."""
         tokens_per_s = self.tokens_per_s
         return None if tokens_per_s is None else tokens_per_s / max(self._share_used.value, 0.01)
+
+    @property
+    def replica_expected_tokens_per_s(self) -> float | None:
+        """Of one replica, on average."""
+        rate = self.expected_tokens_per_s
+        return None if rate is None else rate / len(self._meters)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduling.admission import AdmissionBounds
 from scheduling.errors import SchedulingError
+from scheduling.load import ClassObjective
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -104,12 +106,13 @@ class Leave:
 class Configure:
     """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing.
 
-    tenant_weights: those that are not 1.
+    tenant_weights: those that are not 1. objectives: by the name of the service class.
     """
 
     policy: ScorePolicy
     bounds: AdmissionBounds
     tenant_weights: dict[str, float] = field(default_factory=dict)
+    objectives: Mapping[str, ClassObjective] = field(default_factory=dict)
 
 
 QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Fallen | Register | Leave | Configure

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -40,6 +40,7 @@ from deployments.queueing.messages import (
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import SchedulingError
 from scheduling.events import Event, Moved, Resumed
+from scheduling.load import ClassObjective
 from scheduling.request import Ticket
 
 POLL_S = 2.0  # a parked poll returns empty after this long; polling again is the owner's heartbeat
@@ -68,6 +69,7 @@ class QueueState:
     ) -> None:
         self.dispatcher = dispatcher
         self.identity = identity
+        self.objectives: Mapping[str, ClassObjective] = {}  # those that an ingress told of last
         self._steady_clock = steady_clock
         self._ticked_s = steady_clock()
         self._first_seq = 1  # above every number that a forgotten owner may have seen
@@ -166,8 +168,9 @@ class QueueState:
             case Leave(replica_id):
                 self._registered.pop(replica_id, None)
                 self.dispatcher.remove_replica(replica_id)
-            case Configure(policy, bounds, tenant_weights):
+            case Configure(policy, bounds, tenant_weights, objectives):
                 self.dispatcher.reconfigure(policy, bounds, tenant_weights)
+                self.objectives = objectives
             case _:
                 assert_never(message)
 

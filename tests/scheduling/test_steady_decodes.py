@@ -59,7 +59,7 @@ def facts(batcher: Batcher) -> list[object]:
     cached = [pool._hash_of[block_id] for block_id in pool._cached]
     sequences = [
         (each.seq_id, each.status, each.token_ids, each.num_computed, each.num_room, each.num_reached)
-        for each in batcher._sequences.values()
+        for each in batcher._order._sequences.values()
     ]
     waiting = [each.seq_id for each in batcher._order.waiting]
     return [
