@@ -19,7 +19,7 @@ from deployments.autoscaling import ByObjectives
 from deployments.config_errors import ConfigError
 from deployments.scaling_settings import POLICY_FUNCTION
 from scheduling.autoscaling import ClassLoad, ScalingLoad
-from tests.cluster.test_autoscaling import context
+from tests.cluster.serve_context import context
 
 ROOT = Path(__file__).parents[2]
 BUSY = ScalingLoad(
