@@ -83,7 +83,7 @@ def test_a_free_slot_is_granted_in_the_answer_to_the_enqueue_itself() -> None:
 def test_the_objectives_that_an_ingress_told_of_last_hold() -> None:
     state = make_state()
     for wait_s in (5.0, 2.0):
-        told = Configure(ScorePolicy(), AdmissionBounds(), {"standard": ClassObjective(0, wait_s)})
+        told = Configure(ScorePolicy(), AdmissionBounds(), objectives={"standard": ClassObjective(0, wait_s)})
         state.submit("ingress", [told], 0, NOW_S)
 
     assert state.objectives == {"standard": ClassObjective(0, 2.0)}
