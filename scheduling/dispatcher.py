@@ -132,11 +132,15 @@ class Dispatcher:
                 self.park(lease_id, state.replica_id)
 
     def remove_replica(self, replica_id: str) -> list[str]:
-        """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id."""
+        """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id.
+
+        One that drains goes on with what it runs; those who gave way there would wait for ever, so they move.
+        """
         self._withdraw_grants(replica_id)
         lost = self._leases.end_on(replica_id)
         for lease_id in lost:
-            self._room.take(lease_id)  # those that were parked there
+            if self._room.take(lease_id) is not None:
+                self._events.append(Moved(replica_id, lease_id))
         self._fleet.remove(replica_id)
         self._admission.rate.forget(replica_id)
         return lost

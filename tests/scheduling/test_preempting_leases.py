@@ -143,6 +143,7 @@ def test_a_parked_one_ends_with_its_replica() -> None:
     dispatcher = preempted()
     assert sorted(dispatcher.remove_replica("r1")) == ["early", "late", "urgent"]
     assert waiting(dispatcher) == []
+    assert dispatcher.drain_events() == [Moved("r1", "late")], "it may only be draining"
 
 
 def test_a_parked_one_is_never_shed_and_its_deadline_is_over() -> None:
