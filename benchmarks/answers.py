@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,18 @@ class Answer:
     @property
     def ttft_s(self) -> float:
         return self.text_times_s[0] - self.started_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """The mean time per output token after the first; None where there is no other."""
+        if self.num_output_tokens < 2:
+            return None
+        return (self.text_times_s[-1] - self.text_times_s[0]) / (self.num_output_tokens - 1)
+
+    def tokens_until(self, at_s: float) -> float:
+        """Output tokens that had come by then; where an event holds several, each event the same."""
+        num_events = bisect.bisect_right(self.text_times_s, at_s)
+        return num_events * self.num_output_tokens / len(self.text_times_s)
 
     @property
     def gaps_s(self) -> list[float]:

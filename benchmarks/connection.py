@@ -7,7 +7,9 @@ times as much for each piece of a stream; this one only takes the time and keeps
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,10 +20,18 @@ from benchmarks.http_response import Response, ResponseBroken
 
 _MAX_REFUSAL_BYTES = 200
 _OK = 200
+_WHOLE_SECONDS = re.compile(r"[0-9]{1,9}")
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Refused(Exception):
-    """The service answered with another status than 200; the message has its first words."""
+    """Another status than 200. said: the first words of the answer. retry_after_s: None where none is told."""
+
+    def __init__(self, status: int, said: str, retry_after_s: float | None) -> None:
+        super().__init__(f"{status}: {said}")
+        self.status = status
+        self.said = said
+        self.retry_after_s = retry_after_s
 
 
 class Connection:
@@ -35,8 +45,10 @@ class Connection:
         self._url = urlsplit(base_url)
         self._stream: _Stream | None = None
 
-    async def post(self, path: str, document: dict[str, object]) -> list[Arrival]:
-        """The body of the answer, as it came.
+    async def post(
+        self, path: str, document: dict[str, object], headers: Mapping[str, str] = _NO_HEADERS
+    ) -> list[Arrival]:
+        """The body of the answer, as it came. headers: those of the request beside the usual ones.
 
         Raises:
             OSError: no connection, or it broke.
@@ -46,7 +58,7 @@ class Connection:
         stream = self._stream if self._stream is not None and self._stream.is_open else await _open(self._url)
         self._stream = None  # whatever ends this early leaves an answer on the connection that nobody reads
         try:
-            recorded = await stream.ask(_request(self._url, path, msgspec.json.encode(document)))
+            recorded = await stream.ask(_request(self._url, path, headers, msgspec.json.encode(document)))
         except BaseException:
             stream.close()
             raise
@@ -65,6 +77,7 @@ class Connection:
 @dataclass(frozen=True, slots=True)
 class _Recorded:
     status: int
+    headers: dict[str, str]
     keeps_open: bool
     arrivals: list[Arrival]
 
@@ -88,7 +101,8 @@ class _Stream(asyncio.Protocol):
         self._whole = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         await self._whole
-        return _Recorded(self._response.status, self._response.keeps_open, self._arrivals)
+        response = self._response
+        return _Recorded(response.status, response.headers, response.keeps_open, self._arrivals)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -135,13 +149,14 @@ async def _open(url: SplitResult) -> _Stream:
     return stream
 
 
-def _request(url: SplitResult, path: str, body: bytes) -> bytes:
+def _request(url: SplitResult, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
     head = (
         f"POST {url.path.rstrip('/')}{path} HTTP/1.1",
         f"host: {url.netloc.rpartition('@')[2]}",
         "content-type: application/json",
         "accept-encoding: identity",
         f"content-length: {len(body)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
     )
     return "\r\n".join((*head, "", "")).encode() + body
 
@@ -150,4 +165,10 @@ def _accepted(recorded: _Recorded) -> list[Arrival]:
     if recorded.status == _OK:
         return recorded.arrivals
     said = b"".join(arrival.data for arrival in recorded.arrivals)[:_MAX_REFUSAL_BYTES]
-    raise Refused(f"{recorded.status}: {said.decode(errors='replace')}")
+    raise Refused(recorded.status, said.decode(errors="replace"), _retry_after_s(recorded.headers))
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """In whole seconds; a date, the other form that HTTP allows, is not read."""
+    told = headers.get("retry-after", "")
+    return float(told) if _WHOLE_SECONDS.fullmatch(told) else None

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +18,9 @@ from rich.progress import track
 from benchmarks.load import Failure, LevelRun, Workload, ask, distinct_prompts, run_level
 from benchmarks.machine import RESULTS, commit, this_machine
 from benchmarks.report import HttpReport, distinct_reasons, write_report
-from benchmarks.service import shipped_service
 from benchmarks.summary import alternating_rounds, summarise
-from deployments.config_errors import ConfigError
-from fastserve.errors import FastServeError, ServerFailed
+from benchmarks.target import Target, errors_as_exit_code, measured_service, published_command
+from fastserve.errors import ServerFailed
 from fastserve.service_queries import ServiceQueries
 
 DEFAULT_CLIENTS = [1, 8, 16, 32]
@@ -32,15 +29,6 @@ _PROMPT_SEED = 1
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 err = Console(stderr=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The service that is measured. started_s: when its command was given, if this process gave it."""
-
-    base_url: str
-    started_s: float | None
-    settings: dict[str, object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,7 @@ def main(
     results: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS,
 ) -> None:
     """Measure streaming completions over HTTP, by number of clients, against a service that this command starts."""
-    with _errors_as_exit_code(), _target(config, base_url, model, ready_within_s) as target:
+    with errors_as_exit_code(err), measured_service(config, base_url, model, ready_within_s) as target:
         name = model or ServiceQueries(target.base_url).models()[0].id
         workload = Workload(name, prompt_words, output_tokens, requests, request_timeout_s)
         measured = asyncio.run(measure(target, workload, alternating_rounds(clients, rounds)))
@@ -106,24 +94,10 @@ async def _first_answer(load: Workload, target: Target, prompt: str) -> float | 
     return None if target.started_s is None else time.perf_counter() - target.started_s
 
 
-@contextlib.contextmanager
-def _target(config: Path, base_url: str | None, model: str | None, ready_within_s: float) -> Iterator[Target]:
-    if base_url is not None:
-        yield Target(base_url, None, None)
-        return
-    from deployments.serve_config import load_serve_config
-
-    loaded = load_serve_config(config)
-    served = [each for each in loaded.serving.models if model in (None, each.name)]
-    settings = served[0].model_dump(exclude={"source"}) if served else None
-    with shipped_service(loaded.document, ready_within_s) as service:
-        yield Target(service.base_url, service.started_s, settings)
-
-
 def _report(target: Target, workload: Workload, num_rounds: int, measured: Measured) -> HttpReport:
     return HttpReport(
         date=datetime.now(UTC).date().isoformat(),
-        command=public_command(sys.argv[1:]),
+        command=published_command("benchmarks.http", sys.argv[1:]),
         commit=commit(),
         machine=this_machine(),
         workload=workload,
@@ -133,24 +107,6 @@ def _report(target: Target, workload: Workload, num_rounds: int, measured: Measu
         levels=summarise(measured.runs),
         failures=distinct_reasons([failure.reason for run in measured.runs for failure in run.failures]),
     )
-
-
-def public_command(arguments: Sequence[str]) -> str:
-    """The command as it may be published: an address could name a host."""
-    hidden = [
-        "URL" if before == "--base-url" else "--base-url=URL" if given.startswith("--base-url=") else given
-        for before, given in zip(["", *arguments], arguments, strict=False)
-    ]
-    return shlex.join(["python", "-m", "benchmarks.http", *hidden])
-
-
-@contextlib.contextmanager
-def _errors_as_exit_code() -> Iterator[None]:
-    try:
-        yield
-    except (FastServeError, ConfigError) as error:
-        err.print(f"error: {error}", markup=False, style="red", soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

@@ -22,12 +22,14 @@ class _Body(Protocol):
 
 
 class Response:
-    """Feed it what the connection gives. status: 0 until the head is whole. keeps_open: whether to ask there again."""
+    """Feed it what the connection gives. status: 0 until the head is whole. headers: by lower-case name. keeps_open:
+    whether to ask there again."""
 
-    __slots__ = ("_body", "_head", "keeps_open", "status")
+    __slots__ = ("_body", "_head", "headers", "keeps_open", "status")
 
     def __init__(self) -> None:
         self.status = 0
+        self.headers: dict[str, str] = {}
         self.keeps_open = False
         self._head = b""
         self._body: _Body | None = None
@@ -67,9 +69,11 @@ class Response:
         version, _, rest = status_line.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
             raise ResponseBroken(f"expected an HTTP/1.1 status line, got {status_line[:80]!r}")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = _body(headers)
-        closing = version == "HTTP/1.0" or headers.get("connection", "").lower() == "close"
+        self.headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+        }
+        body = _body(self.headers)
+        closing = version == "HTTP/1.0" or self.headers.get("connection", "").lower() == "close"
         self.status, self.keeps_open = int(rest[:3]), not closing and not isinstance(body, _UntilClosed)
         return body
 

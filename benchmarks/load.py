@@ -69,7 +69,11 @@ def distinct_prompts(num_words: int, seed: int) -> Iterator[str]:
     """Prompts that differ from their first words on, so that no cached prefix helps; the same for the same seed."""
     rng = random.Random(seed)
     while True:
-        yield " ".join(rng.choices(_WORDS, k=num_words))
+        yield prompt_of(num_words, rng)
+
+
+def prompt_of(num_words: int, rng: random.Random) -> str:
+    return " ".join(rng.choices(_WORDS, k=num_words))
 
 
 async def run_level(base_url: str, load: Workload, num_clients: int, prompts: Iterator[str]) -> LevelRun:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.http import Target, measure
+from benchmarks.http import measure
 from benchmarks.load import LevelRun, Workload
 from benchmarks.peers.latencies import Latencies, latencies
 from benchmarks.peers.offline import distinct_prompts
@@ -28,6 +28,7 @@ from benchmarks.peers.reference import (
 from benchmarks.peers.served_answers import Dialect, served_answers
 from benchmarks.service import RunningService, running_service, shipped_service
 from benchmarks.summary import summarise
+from benchmarks.target import Target
 from fastserve.errors import ServerFailed
 from fastserve.ports import LOOPBACK, free_port
 

@@ -12,7 +12,7 @@ Turn = TypeVar("Turn")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One measure: each pair's two rates, ours and the peer's, in tokens/s."""
+    """One measure: each pair's two figures, ours and the peer's; a measure that names no unit is in tokens/s."""
 
     measure: str
     ours: list[float]

@@ -25,14 +25,18 @@ _DOCUMENTS: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Completions:
-    """How to answer. refused: by number, from 0 on. together: each answer waits until so many are asked for at once.
-    hold: until it is set. A whole answer's tokens are each the last of their prompt."""
+    """How to answer. refused: by number, from 0 on, with `refused_with` and this Retry-After. together: each answer
+    waits until so many are asked for at once. hold: until it is set. A whole answer's tokens are each the last of their
+    prompt."""
 
     refused: range = range(0)
+    refused_with: int = 429
+    retry_after: str | None = None
     too_short_by: int = 0
     together: threading.Barrier | None = None
     hold: threading.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
 
 
 class _Answering(BaseHTTPRequestHandler):
@@ -45,8 +49,9 @@ class _Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.completions.asked.append(body)
+        self.completions.keys.append(self.headers["authorization"])
         if len(self.completions.asked) - 1 in self.completions.refused:
-            self._send(429, b'{"error": {"message": "queue full"}}')
+            self._send(self.completions.refused_with, b'{"error": {"message": "queue full"}}')
             return
         if self.completions.together is not None:
             self.completions.together.wait(WAIT_S)
@@ -74,6 +79,8 @@ class _Answering(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
+        if status != 200 and self.completions.retry_after is not None:
+            self.send_header("retry-after", self.completions.retry_after)
         self.end_headers()
         self.wfile.write(body)
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.answers import AnswerBroken, read_answer
 from benchmarks.event_stream import Arrival
+from tests.benchmarks.factories import make_answer
 
 USAGE: dict[str, Any] = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
 
@@ -56,3 +57,14 @@ def test_anything_less_than_a_whole_answer_is_broken(stream: list[Arrival], says
 def test_an_answer_of_another_length_is_broken() -> None:
     with pytest.raises(AnswerBroken, match="expected 128 output tokens, got 2"):
         read_answer(10.0, arrivals(text("a"), text("b"), USAGE), 128)
+
+
+def test_tokens_until_a_time_are_those_whose_events_had_come() -> None:
+    answer = make_answer(1.0, 2.0, 3.0, num_output_tokens=6)
+
+    assert [answer.tokens_until(at_s) for at_s in (0.5, 2.0, 9.0)] == [0, 4, 6]
+
+
+def test_tpot_is_the_mean_over_the_tokens_after_the_first() -> None:
+    assert make_answer(1.0, 2.0, 4.0).tpot_s == 1.5
+    assert make_answer(1.0).tpot_s is None

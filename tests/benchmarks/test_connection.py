@@ -96,3 +96,24 @@ async def test_an_answer_that_was_given_up_is_not_read_as_the_next_one() -> None
 
     assert arrival.data == b"hi"
     assert script.num_connections == 2
+
+
+async def test_a_refusal_says_when_to_come_back_where_the_service_did() -> None:
+    refusals = [b"retry-after: 7\r\n", b"", b"retry-after: Mon, 23 Nov 2026 02:00:00 GMT\r\n", b"Retry-After: -1\r\n"]
+    script = Scripted(*(b"HTTP/1.1 429 No\r\n" + each + b"content-length: 0\r\n\r\n" for each in refusals))
+    found = []
+    async with connected(script) as connection:
+        for _ in refusals:
+            with pytest.raises(Refused) as refused:
+                await connection.post("/", {})
+            found.append((refused.value.status, refused.value.retry_after_s))
+
+    assert found == [(429, 7.0), (429, None), (429, None), (429, None)]
+
+
+async def test_a_requests_own_headers_are_sent_beside_the_usual_ones() -> None:
+    script = Scripted(OK)
+    async with connected(script) as connection:
+        await connection.post("/", {}, {"authorization": "Bearer key"})
+
+    assert b"\r\nauthorization: Bearer key\r\n" in script.requests[0]

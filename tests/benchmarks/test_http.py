@@ -7,7 +7,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from benchmarks.http import Target, app, measure, public_command
+from benchmarks.http import app, measure
+from benchmarks.target import Target
 from tests.benchmarks.factories import make_workload
 from tests.benchmarks.stub_completions import Completions, stub_completions
 
@@ -92,9 +93,3 @@ async def test_the_start_is_timed_to_the_first_answer_where_the_command_was_ours
     assert ours.startup_s is not None
     assert ours.startup_s > 0
     assert running.startup_s is None
-
-
-def test_a_published_command_names_no_host() -> None:
-    assert public_command(["--rounds", "5"]) == "python -m benchmarks.http --rounds 5"
-    assert public_command(["--base-url", "http://secret:8000"]) == "python -m benchmarks.http --base-url URL"
-    assert public_command(["--base-url=http://secret:8000"]) == "python -m benchmarks.http --base-url=URL"
