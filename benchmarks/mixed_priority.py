@@ -20,12 +20,13 @@ from benchmarks.mixed_report import MixedReport, class_facts
 from benchmarks.mixed_rounds import Side, SideRound
 from benchmarks.mixed_run import MixedLoad, MixedRun, run_mixed
 from benchmarks.peers.pairs import Comparison
-from benchmarks.plan import Replay, TraceTooShort
+from benchmarks.plan import SHIPPED
 from benchmarks.report import write_report
 from benchmarks.side_report import SideReport, compared, side_report
 from benchmarks.target import Target, errors_as_exit_code, measured_service, published_command
-from benchmarks.traffic import SHIPPED, Traffic, read_traffic
 from fastserve.service_queries import ServiceQueries
+from fastserve.traffic_file import Traffic, read_traffic
+from simulation.replay import Replay, TraceTooShort
 from simulation.traces import TraceBroken, read_trace
 from simulation.workload import Scale
 

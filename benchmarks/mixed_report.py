@@ -13,7 +13,8 @@ from benchmarks.machine import Machine, provenance
 from benchmarks.peers.pairs import Comparison
 from benchmarks.returns import Returns
 from benchmarks.side_report import SideReport
-from benchmarks.traffic import Objectives, Traffic
+from fastserve.traffic_file import Traffic
+from simulation.objectives import Objectives
 from simulation.workload import Lengths, Lognormal, LognormalLengths
 
 _GROUP_COLUMNS = (

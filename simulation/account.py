@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from simulation.objectives import Objectives
 from simulation.outcome import Ended, Outcome
-from simulation.scenario import Objective
 
 
 def _times() -> array[float]:
@@ -63,7 +63,7 @@ class Group:
 class Account:
     """Groups by (class, tenant), and the span of time between the first request and the last end."""
 
-    def __init__(self, objectives: Mapping[str, Objective]) -> None:
+    def __init__(self, objectives: Mapping[str, Objectives]) -> None:
         self._objectives = objectives
         self._groups: dict[tuple[str, str], Group] = {}
         self.first_asked_s = math.inf
@@ -108,10 +108,8 @@ class Account:
         return _merged(group for (_, tenant), group in self._groups.items() if tenant == name)
 
     def _is_good(self, ended: Ended) -> bool:
-        objective = self._objectives.get(ended.service_class)
-        if objective is None or ended.ttft_s is None:
-            return True
-        return ended.ttft_s <= objective.ttft_s and (ended.tpot_s is None or ended.tpot_s <= objective.tpot_s)
+        objectives = self._objectives.get(ended.service_class)
+        return objectives is None or ended.ttft_s is None or objectives.are_met(ended.ttft_s, ended.tpot_s)
 
 
 def _merged(groups: Iterable[Group]) -> Group:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scheduling.admission import AdmissionBounds
+from simulation.objectives import Objectives
 from simulation.play import play
 from simulation.results import FleetFigures, Moment, OrderFigures, Times
-from simulation.scenario import Objective
 from simulation.traffic import OpenLoop
 from tests.simulation.factories import first
 from tests.simulation.scenarios import arrival, make_scenario, make_shape
@@ -22,7 +22,7 @@ def test_figures_are_by_class_and_by_tenant() -> None:
         arrival(2.0, 10, 1, service_class="flex", tenant="other"),
     ]
     # Alone on its slot each takes two seconds, and one for each further token: 0 to 4, 4 to 8, 8 to 10.
-    figures = play(make_scenario(shape=ONE_SLOT, objectives={"urgent": Objective(3.0, 1.0)}), [OpenLoop(arrivals)])
+    figures = play(make_scenario(shape=ONE_SLOT, objectives={"urgent": Objectives(3.0, 1.0)}), [OpenLoop(arrivals)])
     assert figures.duration_s == 10.0
     urgent, flex = figures.classes
     assert (urgent.name, urgent.num_requests, urgent.outcomes) == ("urgent", 2, {"answered": 2})
@@ -37,7 +37,7 @@ def test_figures_are_by_class_and_by_tenant() -> None:
 
 
 def test_an_answer_counts_as_good_only_if_its_tokens_came_in_time_too() -> None:
-    figures = play(make_scenario(objectives={"standard": Objective(3.0, 0.9)}), [OpenLoop([arrival()])])
+    figures = play(make_scenario(objectives={"standard": Objectives(3.0, 0.9)}), [OpenLoop([arrival()])])
     assert figures.total.num_good == 0
 
 
