@@ -1,161 +1,74 @@
-"""Measures what is at hand: a running service under a short load, or, to calibrate the twin, engine and service."""
+"""`fastserve bench`: reads arguments, has a service or an engine measured, prints the figures. Times nothing itself."""
 
 from __future__ import annotations
 
-import platform
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from deployments.config import ModelConfig
-from engine.config import EngineConfig, threads_per_rank
-from fastserve.calibration.engine_run import MeasuredEngine, measure_engine
-from fastserve.calibration.overheads import fit_overheads
-from fastserve.costs_file import Costs, HeldByEngine, write_costs
-from fastserve.errors import FastServeError
-from fastserve.own_process import in_process
-from fastserve.service_queries import ServiceQueries
-from fastserve.streamed_load import LoadLevel, LoadRequest, run_level
-from simulation.engine_model import EngineModel, ServiceOverheads
+from fastserve.exit_codes import err, errors_as_exit_code
 
-_ENGINE_WITHIN_S = 3600.0
-#: Prompts so short that the prefill of others hardly shows in the time between tokens.
-_NUM_PROMPT_WORDS, _NUM_OUTPUT_TOKENS = 8, 128
-_NUM_ALONE = 12
-_PACKAGES = ("torch", "transformers", "deepspeed")
+_DEFAULT_CLIENTS = [1, 8]
 
 
-class CalibrationRefused(FastServeError):
-    """What was asked for cannot be calibrated; the message says what can."""
+def bench(
+    config: Annotated[Path, typer.Argument(help="With --calibrate: whose engine.")] = Path("serve_config.yaml"),
+    base_url: Annotated[str | None, typer.Option(help="A running service; needed without --calibrate.")] = None,
+    calibrate: Annotated[bool, typer.Option(help="Measure what the twin needs, and write --out.")] = False,
+    model: Annotated[str | None, typer.Option(help="The first unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="Where a calibration goes.")] = Path("costs.json"),
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Of the engine's steps.")] = 9,
+    clients: Annotated[list[int], typer.Option(min=1, max=4096, help="A number of clients; repeat it.")] = (
+        _DEFAULT_CLIENTS
+    ),
+    requests: Annotated[int, typer.Option(min=1, max=1000, help="Of each client.")] = 4,
+    prompt_words: Annotated[int, typer.Option(min=1, max=65536)] = 64,
+    output_tokens: Annotated[int, typer.Option(min=2, max=65536)] = 128,
+    seed: Annotated[int, typer.Option(help="Of prompts, and of the order of steps.")] = 1,
+) -> None:
+    """Put a short load on a running service; or calibrate the twin, on the engine and the service at --base-url."""
+    if not calibrate and base_url is None:
+        raise typer.BadParameter("--base-url: expected the address of a running service, or --calibrate")
+    if calibrate:
+        _calibrate(config, model, base_url, out, rounds, seed)
+    else:
+        assert base_url is not None
+        _load(base_url, model, clients, requests, prompt_words, output_tokens, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What to measure. base_url: of a service that runs this configuration; None leaves its overheads out."""
+def _calibrate(config: Path, model: str | None, base_url: str | None, out: Path, rounds: int, seed: int) -> None:
+    from deployments.serve_config import load_serve_config
+    from fastserve.calibration.calibrate import Calibration, calibrate, shown
+    from fastserve.calibration.fit import FitFailed
+    from fastserve.own_process import PartFailed
+    from fastserve.published_command import published_command
+    from fastserve.scenarios import chosen_model
 
-    model: ModelConfig
-    has_gpu: bool
-    base_url: str | None
-    num_rounds: int
-    seed: int
-    command: str
-    date: str
-
-
-def calibrate(asked: Calibration, out: Path, console: Console) -> Costs:
-    """Measures the engine in a process of its own, then the service, and writes both.
-
-    Raises:
-        CalibrationRefused: the model runs on several ranks.
-        PartFailed: the engine could not be measured; the message says why.
-        ServerUnreachable, RequestRefused: the service does not answer.
-        FitFailed: it answered too little.
-    """
-    if asked.model.tensor_parallel_size != 1:
-        raise CalibrationRefused(
-            f"tensor_parallel_size: expected 1, which one process can run, got {asked.model.tensor_parallel_size}"
+    with errors_as_exit_code(PartFailed, FitFailed):
+        asked = Calibration(
+            model=chosen_model(load_serve_config(config), model),
+            base_url=base_url,
+            num_rounds=rounds,
+            seed=seed,
+            command=published_command("fastserve bench", sys.argv[2:]),
+            date=datetime.now(UTC).date().isoformat(),
         )
-    config = asked.model.to_engine_config(has_gpu=asked.has_gpu)
-    with console.status(f"{config.model_name}: the engine alone, {asked.num_rounds} rounds of steps"):
-        measured = in_process(measure_engine, config, asked.num_rounds, asked.seed, timeout_s=_ENGINE_WITHIN_S)
-    overheads = ServiceOverheads()
-    if asked.base_url is not None:
-        levels = _service_levels(asked.base_url, config, asked.seed, console)
-        overheads = fit_overheads(levels, measured.fit.model, _NUM_PROMPT_WORDS)
-    costs = Costs(
-        model=config.model_name,
-        engine=measured.fit.model,
-        holds=_held(measured),
-        overheads=overheads,
-        provenance=_provenance(asked, config, measured),
-    )
-    write_costs(costs, out)
-    return costs
+        costs = calibrate(asked, out, err)
+    Console().print(shown(costs))
+    err.print(f"written: {out}", markup=False, soft_wrap=True)
 
 
-def short_load(base_url: str, request: LoadRequest, clients: Sequence[int], num_each: int, seed: int) -> Table:
-    """Streamed completions by number of clients, as a table.
+def _load(
+    base_url: str, model: str | None, clients: list[int], requests: int, words: int, tokens: int, seed: int
+) -> None:
+    from fastserve.service_load import short_load
+    from fastserve.service_queries import ServiceQueries
+    from fastserve.streamed_load import LoadRequest
 
-    Raises:
-        ServerUnreachable, RequestRefused: the service does not answer.
-    """
-    table = Table("clients", "output tokens/s", "TTFT p50 ms", "TTFT max ms", "TPOT p50 ms", title=request.model)
-    for place, num_clients in enumerate(clients):
-        level = run_level(base_url, request, num_clients, num_each, seed + place)
-        table.add_row(str(num_clients), f"{level.output_tokens_per_s:.1f}", *_level_times(level))
-    return table
-
-
-def shown(costs: Costs) -> Table:
-    """A calibration in words and numbers."""
-    table = Table("cost", "value", title=costs.model)
-    engine, step = costs.engine, costs.engine.step
-    rows = {
-        "a step": step.base_s,
-        "a decode": step.decode_seq_s,
-        "1,000 tokens of a decode's context": 1000 * step.context_token_s,
-        "a token of a prompt": step.prefill_token_s,
-        "the same, after 1,000 others": step.prefill_token_s + 1000 * engine.prefill_context_s,
-        "a copied block": step.copied_block_s,
-        "the way there and back": costs.overheads.to_queue_s
-        + costs.overheads.to_engine_s
-        + costs.overheads.to_client_s,
-        "serving a step": costs.overheads.step_s,
-        "serving a token": costs.overheads.token_s,
-    }
-    for name, value_s in rows.items():
-        table.add_row(name, f"{1000 * value_s:.4g} ms")
-    table.add_row("steps beside their costs, p5 to p95", " to ".join(f"{share:.2f}" for share in _most(engine)))
-    return table
-
-
-def _most(engine: EngineModel) -> tuple[float, float]:
-    spread = engine.spread
-    return spread[len(spread) // 20], spread[-1 - len(spread) // 20]
-
-
-def _service_levels(base_url: str, config: EngineConfig, seed: int, console: Console) -> list[LoadLevel]:
-    """A single client many times, then more and more of them at once."""
-    request = LoadRequest(config.model_name, _NUM_PROMPT_WORDS, _NUM_OUTPUT_TOKENS)
-    known = {model.id for model in ServiceQueries(base_url).models()}
-    if config.model_name not in known:
-        raise CalibrationRefused(
-            f"{base_url}: expected a service of {config.model_name}, got {', '.join(sorted(known))}"
-        )
-    counts = sorted({1, max(1, config.max_num_seqs // 4), max(1, config.max_num_seqs // 2), config.max_num_seqs})
-    with console.status(f"{base_url}: up to {config.max_num_seqs} clients"):
-        run_level(base_url, replace(request, num_output_tokens=8), config.max_num_seqs, 1, seed)  # warm-up
-        return [
-            run_level(base_url, request, number, _NUM_ALONE if number == 1 else 2, seed + number) for number in counts
-        ]
-
-
-def _held(measured: MeasuredEngine) -> HeldByEngine:
-    capacity = measured.capacity
-    return HeldByEngine(capacity.max_model_len, capacity.num_blocks, capacity.block_size, capacity.num_swap_slots)
-
-
-def _provenance(asked: Calibration, config: EngineConfig, measured: MeasuredEngine) -> dict[str, str]:
-    quality = measured.fit.quality
-    return {
-        "date": asked.date,
-        "command": asked.command,
-        "machine": f"{threads_per_rank(config)} threads of {platform.machine()}, {config.device}",
-        "software": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
-        "model": f"{config.source}, {config.dtype}",
-        "steps": f"{quality.num_samples} steps of {quality.num_shapes} kinds",
-        "errors of the fit": f"median {quality.median_error:.1%}, worst {quality.worst_error:.1%} of a kind's median step",
-        "service": "measured" if asked.base_url is not None else "not measured: nothing is added to the engine",
-    }
-
-
-def _level_times(level: LoadLevel) -> list[str]:
-    ttfts_s = [answer.ttft_s for answer in level.answers]
-    tpots_s = [answer.tpot_s for answer in level.answers if answer.tpot_s is not None]
-    times_s = [statistics.median(ttfts_s), max(ttfts_s), statistics.median(tpots_s) if tpots_s else None]
-    return ["-" if time_s is None else f"{1000 * time_s:.1f}" for time_s in times_s]
+    with errors_as_exit_code():
+        name = model or ServiceQueries(base_url).models()[0].id
+        Console().print(short_load(base_url, LoadRequest(name, words, tokens), clients, requests, seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deployments.config import IngressUserConfig, ModelConfig
 from deployments.config_errors import ConfigError
@@ -38,10 +39,10 @@ def load_scenario(path: Path, what_if: WhatIf | None, given: Circumstances) -> S
         ConfigError: the file or a change is wrong, in the service's own words, or there is no such model.
     """
     config = load_serve_config(path)
-    model = _model(config, given.model)
+    model = chosen_model(config, given.model)
     if what_if is not None:
         config = load_changed(path, what_if, model.name)
-        model = _model(config, model.name)
+        model = chosen_model(config, model.name)
     return Scenario(
         name=path.name if what_if is None else what_if.name,
         shape=_shape(model, given.costs.holds),
@@ -95,13 +96,18 @@ def _bounds(user_config: IngressUserConfig) -> AdmissionBounds:
 def _num_replicas(config: ValidatedServeConfig, model: str) -> int:
     """As many as there are at first: the twin does not scale them."""
     deployments = our_application(config.document).get("deployments") or []
-    fields = next((each for each in deployments if each["name"] == model), {})
+    fields: dict[str, Any] = next((each for each in deployments if each["name"] == model), {})
     scaling = fields.get("autoscaling_config") or {}
     number = fields.get("num_replicas", scaling.get("initial_replicas", scaling.get("min_replicas")))
     return max(1, number) if isinstance(number, int) else 1
 
 
-def _model(config: ValidatedServeConfig, name: str | None) -> ModelConfig:
+def chosen_model(config: ValidatedServeConfig, name: str | None) -> ModelConfig:
+    """The first where no name is given.
+
+    Raises:
+        ConfigError: the file has no such model.
+    """
     models = {model.name: model for model in config.serving.models}
     if name is None:
         return next(iter(models.values()))

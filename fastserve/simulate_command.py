@@ -1,106 +1,80 @@
-"""Plays configurations on one load and writes what came of it: a page, and the figures as JSON beside it."""
+"""`fastserve simulate`: reads arguments, has the twin play, prints what came of it. The work is done elsewhere."""
 
 from __future__ import annotations
 
-import gc
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from fastserve.twin_load import TwinLoad
-from simulation.page import PageFacts, render
-from simulation.play import play
-from simulation.results import Figures
-from simulation.scenario import Scenario
+from fastserve.exit_codes import err, errors_as_exit_code
 
-_TOLD_AT_ONCE = 500
+Configs = Annotated[list[Path], typer.Argument(help="Configuration files, played beside each other.")]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Where the runs' figures are written. provenance: what made them, a line each."""
+def simulate(
+    configs: Configs,
+    costs: Annotated[Path, typer.Option(help="What `fastserve bench --calibrate` has written.")],
+    workload: Annotated[Path, typer.Option(help="Classes, tenants and objectives; see benchmarks/traffic.yaml.")],
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(help="'NAME: user_config.beta=0.2, model.max_num_seqs=16, deployment.num_replicas=2'; repeat it."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The file's first unless given.")] = None,
+    rate: Annotated[float | None, typer.Option(min=1e-3, max=1e6, help="Poisson requests/s.")] = None,
+    clients: Annotated[int | None, typer.Option(min=1, max=100_000, help="Or a closed loop of so many.")] = None,
+    think_s: Annotated[float, typer.Option(min=0, max=86_400, help="Between an answer and the next request.")] = 0.0,
+    duration_s: Annotated[float, typer.Option(min=0.1, max=8_640_000, help="Of the load in each round.")] = 600.0,
+    rounds: Annotated[int, typer.Option(min=1, max=1000)] = 1,
+    trace: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded arrivals (Azure, BurstGPT).")
+    ] = None,
+    class_lengths: Annotated[bool, typer.Option(help="Keep the classes' lengths, not the trace's.")] = False,
+    scale_prompts: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Factor of a trace's prompts.")] = 1.0,
+    scale_outputs: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Factor of a trace's answers.")] = 1.0,
+    max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Cut a trace's longer prompts.")] = None,
+    max_output_tokens: Annotated[int | None, typer.Option(min=1, help="Cut a trace's longer answers.")] = None,
+    skip_broken: Annotated[bool, typer.Option(help="Leave a trace's broken rows out, and say how many.")] = False,
+    retries: Annotated[int, typer.Option(min=0, max=1000, help="How often a refused client comes back.")] = 0,
+    deadline: Annotated[list[str] | None, typer.Option(help="CLASS=SECONDS to the first token; repeat it.")] = None,
+    allowed_tokens: Annotated[
+        int | None, typer.Option(min=1, help="What clients allow an answer; as much as it gets unless given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
+    out: Annotated[Path, typer.Option(help="The page; the figures go beside it, as .json.")] = Path("simulation.html"),
+) -> None:
+    """Play CONFIGS on virtual time, under a load that they have never seen, on engines that were measured."""
+    from fastserve.costs_file import read_costs
+    from fastserve.published_command import published_command
+    from fastserve.scenarios import Circumstances, load_scenario
+    from fastserve.simulate_options import clients_of, load_of, replay_of
+    from fastserve.traffic_file import read_traffic
+    from fastserve.twin_run import Report, shown
+    from fastserve.twin_run import simulate as play_all
+    from fastserve.what_if import parse_what_if
+    from simulation.replay import TraceTooShort
+    from simulation.traces import TraceBroken
+    from simulation.workload import Scale
 
-    page: Path
-    provenance: Sequence[str]
-
-    @property
-    def figures(self) -> Path:
-        return self.page.with_suffix(".json")
-
-
-def simulate(scenarios: Sequence[Scenario], load: TwinLoad, report: Report, console: Console) -> list[Figures]:
-    """Every scenario is asked the same.
-
-    Raises:
-        TraceTooShort: the load's trace has too few requests.
-        ValueError: nobody asks for anything.
-    """
-    runs = []
-    with _progress(console) as progress, _no_cycles_sought():
-        for scenario in scenarios:
-            task = progress.add_task(scenario.name, total=load.expected_requests())
-            with _counted(progress, task) as count:
-                runs.append(play(scenario, load.rounds(), count))
-            progress.update(task, total=runs[-1].total.num_requests)
-    write(runs, load, report)
-    return runs
-
-
-def write(runs: Sequence[Figures], load: TwinLoad, report: Report) -> None:
-    title = " and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} configurations"
-    facts = PageFacts(f"Digital twin: {title}", load.in_words(), report.provenance)
-    report.page.write_text(render(runs, facts))
-    document = {"load": load.in_words(), "provenance": list(report.provenance), "runs": [asdict(run) for run in runs]}
-    report.figures.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def shown(runs: Sequence[Figures]) -> Table:
-    """The figures that one looks at first."""
-    table = Table("run", "class", "requests", "answered", "TTFT p50 ms", "p99", "TPOT p50 ms", "goodput/s", "tokens/s")
-    for run in runs:
-        for group in [*run.classes, run.total]:
-            times_s = (group.ttft.p50_s, group.ttft.p99_s, group.tpot.p50_s)
-            rates = (f"{group.goodput_per_s:.3g}", f"{group.output_tokens_per_s:.1f}")
-            answered = str(group.outcomes.get("answered", 0))
-            table.add_row(run.name, group.name, str(group.num_requests), answered, *map(_ms, times_s), *rates)
-    return table
-
-
-def _ms(time_s: float | None) -> str:
-    return "-" if time_s is None else f"{1000 * time_s:.1f}"
-
-
-def _progress(console: Console) -> Progress:
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(TextColumn("{task.description}"), *columns, console=console, transient=True)
-
-
-@contextmanager
-def _counted(progress: Progress, task: object) -> Iterator[Callable[[], None]]:
-    """What is to be called for each request that ends. The display is told of many at a time."""
-    num_ended = 0
-
-    def count() -> None:
-        nonlocal num_ended
-        num_ended += 1
-        if num_ended % _TOLD_AT_ONCE == 0:
-            progress.update(task, completed=num_ended)  # type: ignore[arg-type]
-
-    yield count
-
-
-@contextmanager
-def _no_cycles_sought() -> Iterator[None]:
-    """A run makes no reference cycles to speak of, and looking for them among millions of objects takes a third of it."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+    with errors_as_exit_code(TraceBroken, TraceTooShort, ValueError):
+        traffic = read_traffic(workload)
+        scale = (
+            None if class_lengths else Scale(1.0, scale_prompts, scale_outputs, max_prompt_tokens, max_output_tokens)
+        )
+        load = load_of(traffic, replay_of(trace, skip_broken, scale), rate, clients, think_s, duration_s, rounds, seed)
+        measured = read_costs(costs)
+        given = Circumstances(
+            measured, clients_of(traffic, deadline or [], allowed_tokens, retries), traffic.objectives, model, seed
+        )
+        changes = [None, *map(parse_what_if, what_if or [])]
+        scenarios = [load_scenario(path, change, given) for path in configs for change in changes]
+        command = published_command("fastserve simulate", sys.argv[2:])
+        date = datetime.now(UTC).date().isoformat()
+        provenance = [f"command: {command}", f"date: {date}"]
+        provenance += [f"costs, {name}: {value}" for name, value in measured.provenance.items()]
+        runs = play_all(scenarios, load, Report(out, provenance), err)
+    Console().print(shown(runs))
+    err.print(f"written: {out} and {out.with_suffix('.json').name} beside it", markup=False, soft_wrap=True)

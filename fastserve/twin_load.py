@@ -69,10 +69,8 @@ class TwinLoad:
 
     def _arrivals_in_words(self) -> str:
         if self.num_clients is not None:
-            return (
-                f"{self.num_clients} clients that each wait for their answer and think for {self.think_s:g} s on average, "
-                f"for {self.duration_s:g} s"
-            )
+            thinking = f"and think for {self.think_s:g} s on average, for {self.duration_s:g} s"
+            return f"{self.num_clients} clients that each wait for their answer {thinking}"
         if self.replay is None:
             return f"Poisson arrivals, {self.rate_per_s:g} requests/s for {self.duration_s:g} s"
         if self.rate_per_s is not None:
