@@ -44,15 +44,19 @@ def simulate(
         int | None, typer.Option(min=1, help="What clients allow an answer; as much as it gets unless given.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
+    measured: Annotated[
+        Path | None, typer.Option(help="Results of a mixed load (benchmarks), to hold the first run against.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The page; the figures go beside it, as .json.")] = Path("simulation.html"),
 ) -> None:
     """Play CONFIGS on virtual time, under a load that they have never seen, on engines that were measured."""
     from fastserve.costs_file import read_costs
+    from fastserve.measured_run import read_measured
     from fastserve.published_command import published_command
     from fastserve.scenarios import Circumstances, load_scenario
     from fastserve.simulate_options import clients_of, load_of, replay_of
     from fastserve.traffic_file import read_traffic
-    from fastserve.twin_run import Report, shown
+    from fastserve.twin_run import Report, shown, shown_beside
     from fastserve.twin_run import simulate as play_all
     from fastserve.what_if import parse_what_if
     from simulation.replay import TraceTooShort
@@ -65,16 +69,19 @@ def simulate(
             None if class_lengths else Scale(1.0, scale_prompts, scale_outputs, max_prompt_tokens, max_output_tokens)
         )
         load = load_of(traffic, replay_of(trace, skip_broken, scale), rate, clients, think_s, duration_s, rounds, seed)
-        measured = read_costs(costs)
+        known = read_costs(costs)
+        reality = None if measured is None else read_measured(measured)
         given = Circumstances(
-            measured, clients_of(traffic, deadline or [], allowed_tokens, retries), traffic.objectives, model, seed
+            known, clients_of(traffic, deadline or [], allowed_tokens, retries), traffic.objectives, model, seed
         )
         changes = [None, *map(parse_what_if, what_if or [])]
         scenarios = [load_scenario(path, change, given) for path in configs for change in changes]
         command = published_command("fastserve simulate", sys.argv[2:])
         date = datetime.now(UTC).date().isoformat()
         provenance = [f"command: {command}", f"date: {date}"]
-        provenance += [f"costs, {name}: {value}" for name, value in measured.provenance.items()]
-        runs = play_all(scenarios, load, Report(out, provenance), err)
+        provenance += [f"costs, {name}: {value}" for name, value in known.provenance.items()]
+        runs = play_all(scenarios, load, Report(out, provenance, reality), err)
     Console().print(shown(runs))
+    if reality is not None:
+        Console().print(shown_beside(runs[0], reality))
     err.print(f"written: {out} and {out.with_suffix('.json').name} beside it", markup=False, soft_wrap=True)

@@ -53,7 +53,12 @@ class TwinLoad:
         if self.num_clients is not None:
             loop = ClosedLoop(self.num_clients, self.think_s, self.traffic.mix)
             return ClosedClients(loop, seed, self.duration_s)
-        return OpenLoop(self._arrivals(seed))
+        return OpenLoop(self._arrivals(seed), self._open_loop_s())
+
+    def _open_loop_s(self) -> float:
+        if self.replay is not None and self.rate_per_s is None:
+            return self.replay.trace.duration_s
+        return self.duration_s
 
     def _arrivals(self, seed: int) -> Iterator[Arrival]:
         mix = self.traffic.mix

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fastserve.twin_load import TwinLoad
+from simulation.likeness import MeasuredRun, likenesses
 from simulation.page import PageFacts, render
 from simulation.play import play
 from simulation.results import Figures
@@ -24,10 +25,11 @@ _TOLD_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where the runs' figures are written. provenance: what made them, a line each."""
+    """Where the runs' figures are written. provenance: what made them, a line each. measured: see `PageFacts`."""
 
     page: Path
     provenance: Sequence[str]
+    measured: MeasuredRun | None = None
 
     @property
     def figures(self) -> Path:
@@ -54,26 +56,41 @@ def simulate(scenarios: Sequence[Scenario], load: TwinLoad, report: Report, cons
 
 def write(runs: Sequence[Figures], load: TwinLoad, report: Report) -> None:
     title = " and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} configurations"
-    facts = PageFacts(f"Digital twin: {title}", load.in_words(), report.provenance)
+    facts = PageFacts(f"Digital twin: {title}", load.in_words(), report.provenance, report.measured)
     report.page.write_text(render(runs, facts))
-    document = {"load": load.in_words(), "provenance": list(report.provenance), "runs": [asdict(run) for run in runs]}
+    document = {
+        "load": load.in_words(),
+        "provenance": list(report.provenance),
+        "runs": [asdict(run) for run in runs],
+        "likeness": [] if report.measured is None else [asdict(each) for each in likenesses(runs[0], report.measured)],
+    }
     report.figures.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def shown(runs: Sequence[Figures]) -> Table:
-    """The figures that one looks at first."""
-    table = Table("run", "class", "requests", "answered", "TTFT p50 ms", "p99", "TPOT p50 ms", "goodput/s", "tokens/s")
+    """The figures that one looks at first. Times in seconds."""
+    table = Table("run", "class", "asked", "answered", "TTFT p50", "p99", "TPOT p50", "good/s", "tokens/s")
     for run in runs:
         for group in [*run.classes, run.total]:
             times_s = (group.ttft.p50_s, group.ttft.p99_s, group.tpot.p50_s)
             rates = (f"{group.goodput_per_s:.3g}", f"{group.output_tokens_per_s:.1f}")
             answered = str(group.outcomes.get("answered", 0))
-            table.add_row(run.name, group.name, str(group.num_requests), answered, *map(_ms, times_s), *rates)
+            table.add_row(run.name, group.name, str(group.num_requests), answered, *map(_seconds, times_s), *rates)
     return table
 
 
-def _ms(time_s: float | None) -> str:
-    return "-" if time_s is None else f"{1000 * time_s:.1f}"
+def shown_beside(run: Figures, measured: MeasuredRun) -> Table:
+    """A run beside what was measured."""
+    table = Table("", "measured", "played", "played over measured", title=f"{run.name} beside {measured.name}")
+    for each in likenesses(run, measured):
+        table.add_row(
+            each.what, f"{each.measured:.4g} {each.unit}", f"{each.played:.4g} {each.unit}", f"{each.ratio:.2f}"
+        )
+    return table
+
+
+def _seconds(time_s: float | None) -> str:
+    return "-" if time_s is None else f"{time_s:.3g}"
 
 
 def _progress(console: Console) -> Progress:

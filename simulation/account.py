@@ -18,7 +18,10 @@ def _times() -> array[float]:
 
 @dataclass(slots=True)
 class Group:
-    """Requests that have something in common. Times are in seconds, one for each answer that has them."""
+    """Requests that have something in common. Times are in seconds, one for each answer that has them.
+
+    output_tokens: those that came in time to be counted.
+    """
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     ttfts_s: array[float] = field(default_factory=_times)
@@ -26,14 +29,14 @@ class Group:
     queues_s: array[float] = field(default_factory=_times)
     num_good: int = 0
     prompt_tokens: int = 0
-    output_tokens: int = 0
+    output_tokens: float = 0.0
     num_preemptions: int = 0
 
     @property
     def num_requests(self) -> int:
         return self.outcomes.total()
 
-    def add(self, ended: Ended, *, is_good: bool) -> None:
+    def add(self, ended: Ended, *, is_good: bool, until_s: float) -> None:
         self.outcomes[ended.outcome] += 1
         self.num_preemptions += ended.num_preemptions
         if ended.ttft_s is None:
@@ -41,7 +44,7 @@ class Group:
         self.ttfts_s.append(ended.ttft_s)
         self.num_good += is_good
         self.prompt_tokens += ended.num_prompt_tokens
-        self.output_tokens += ended.num_output_tokens
+        self.output_tokens += ended.output_tokens_until(until_s)
         if ended.tpot_s is not None:
             self.tpots_s.append(ended.tpot_s)
         if ended.queue_s is not None:
@@ -61,10 +64,14 @@ class Group:
 
 
 class Account:
-    """Groups by (class, tenant), and the span of time between the first request and the last end."""
+    """Groups by (class, tenant), and the span of time between the first request and the last end.
 
-    def __init__(self, objectives: Mapping[str, Objectives]) -> None:
+    until_s: tokens that come later are not counted: a rate of tokens is that of a service under its load.
+    """
+
+    def __init__(self, objectives: Mapping[str, Objectives], until_s: float | None = None) -> None:
         self._objectives = objectives
+        self._until_s = math.inf if until_s is None else until_s
         self._groups: dict[tuple[str, str], Group] = {}
         self.first_asked_s = math.inf
         self.last_ended_s = -math.inf
@@ -89,7 +96,7 @@ class Account:
 
     def tell(self, ended: Ended) -> None:
         group = self._groups.setdefault((ended.service_class, ended.tenant), Group())
-        group.add(ended, is_good=self._is_good(ended))
+        group.add(ended, is_good=self._is_good(ended), until_s=self._until_s)
         self.first_asked_s = min(self.first_asked_s, ended.asked_s)
         self.last_ended_s = max(self.last_ended_s, ended.ended_s)
 

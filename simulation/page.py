@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from simulation.likeness import MeasuredRun, likenesses
 from simulation.outcome import Outcome
 from simulation.plots import course, ttft_by_class
 from simulation.results import Figures, GroupFigures, Times
@@ -33,11 +34,16 @@ _FLEET_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """What stands around the figures. traffic: in words. provenance: what made the page, a line each."""
+    """What stands around the figures.
+
+    traffic: in words. provenance: what made the page, a line each. measured: what a real service did under this load;
+    the first run is held against it.
+    """
 
     title: str
     traffic: str
     provenance: Sequence[str]
+    measured: MeasuredRun | None = None
 
 
 def render(runs: Sequence[Figures], facts: PageFacts) -> str:
@@ -47,6 +53,7 @@ def render(runs: Sequence[Figures], facts: PageFacts) -> str:
         f"<p>{escape(facts.traffic)}</p>",
         *_groups("By class", "class", [(run, group) for run in runs for group in [*run.classes, run.total]]),
         _figure(ttft_by_class(runs), "Time to first token, as clients see it, of all answers."),
+        *_measured(runs[0], facts.measured),
         *_tenants(runs),
         *_fleet(runs),
         _figure(course(runs), "The first round."),
@@ -69,6 +76,18 @@ _HOW_TO_READ = (
 def _groups(title: str, kind: str, rows: Sequence[tuple[Figures, GroupFigures]]) -> Iterator[str]:
     yield f"<h2>{title}</h2>"
     yield _table(("run", kind, *_GROUP_COLUMNS), [(run.name, group.name, *_group_cells(group)) for run, group in rows])
+
+
+def _measured(run: Figures, measured: MeasuredRun | None) -> Iterator[str]:
+    """Nothing where nothing was measured."""
+    if measured is None:
+        return
+    yield f"<h2>{escape(run.name)} beside {escape(measured.name)}</h2>"
+    rows = [
+        (each.what, f"{each.measured:.4g} {each.unit}", f"{each.played:.4g} {each.unit}", f"{each.ratio:.2f}")
+        for each in likenesses(run, measured)
+    ]
+    yield _table(("", "measured", "played", "played over measured"), rows)
 
 
 def _tenants(runs: Sequence[Figures]) -> Iterator[str]:

@@ -36,9 +36,9 @@ class _Sums:
     smallest_slack_s: float = math.inf
     moments: list[Moment] = field(default_factory=list)
 
-    def add(self, twin: Twin, account: Account) -> None:
+    def add(self, twin: Twin, duration_s: float) -> None:
         self.num_rounds += 1
-        self.duration_s += account.duration_s
+        self.duration_s += duration_s
         self.replica_s += len(twin.replicas) * twin.calendar.now_s
         for replica in twin.replicas.values():
             self.busy_s += replica.activity.busy_s
@@ -61,12 +61,12 @@ def play(scenario: Scenario, rounds: Iterable[Traffic], on_end: Callable[[], Non
     """
     account, sums = Account(scenario.objectives), _Sums()
     for traffic in rounds:
-        of_round = Account(scenario.objectives)
+        of_round = Account(scenario.objectives, traffic.duration_s)
         moments = Moments()
         twin = Twin(scenario, traffic, _telling(of_round, on_end))
         twin.run(_looking(twin, moments))
         account.merge(of_round)
-        sums.add(twin, of_round)
+        sums.add(twin, of_round.duration_s if traffic.duration_s is None else traffic.duration_s)
         sums.moments = sums.moments or moments.taken
     if not len(account):
         raise ValueError(f"{scenario.name}: expected at least one request, got none")

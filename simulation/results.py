@@ -29,7 +29,8 @@ class GroupFigures:
     """One class, one tenant, or all. Each request is counted once, by its end.
 
     outcomes: how many ended in each way. queue: from the arrival at the queue to the grant. goodput_per_s: answers that
-    met both objectives of their class. output_tokens_per_s: of whole answers. num_preemptions: places given up.
+    met both objectives of their class. output_tokens: of whole answers, as many as came before the load's end.
+    num_preemptions: places given up.
     ttft_curve: TTFT by percent of the answers, from 0 to 100.
     """
 
@@ -42,7 +43,7 @@ class GroupFigures:
     num_good: int
     goodput_per_s: float
     prompt_tokens: int
-    output_tokens: int
+    output_tokens: float
     output_tokens_per_s: float
     num_preemptions: int
     ttft_curve: list[float]
@@ -86,7 +87,8 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One scenario's run. duration_s: from the first request to the last answer, of all rounds together."""
+    """One scenario's run. duration_s: of the load, all rounds together; from the first request to the last answer where
+    the load has no end of its own."""
 
     name: str
     num_rounds: int
