@@ -10,7 +10,7 @@ from benchmarks.answers import Answer
 from benchmarks.attempt import Outcome, Refusal
 from benchmarks.load import Failure
 from benchmarks.summary import percentile
-from benchmarks.traffic import Objectives
+from simulation.objectives import Objectives
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,8 @@ def _of(outcomes: Sequence[Outcome], key: Callable[[Outcome], str], name: str) -
 def _is_in_time(outcome: Outcome, objectives: Mapping[str, Objectives]) -> bool:
     if not isinstance(outcome.result, Answer):
         return False
-    return objectives[outcome.arrival.service_class].are_met_by(outcome.result)
+    answer = outcome.result
+    return objectives[outcome.arrival.service_class].are_met(answer.ttft_s, answer.tpot_s)
 
 
 def _refusal_counts(outcomes: Sequence[Outcome]) -> list[RefusalCount]:

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.engine_report import EngineReport, LevelRate, public_command
-from benchmarks.machine import RESULTS, commit, this_machine
-from benchmarks.report import write_report
+from benchmarks.report import RESULTS, write_report
 from benchmarks.summary import alternating_rounds
 from engine.backends.deepspeed import DeepSpeedEngine, load_rank
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
 from engine.protocol import CommandMessage, EngineRequest, SamplingParams
+from fastserve.machine import commit, this_machine
 from fastserve.ports import LOOPBACK, free_port
 from scheduling.score import ScorePolicy, Stamp
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 
-from benchmarks.machine import Machine, provenance
+from fastserve.machine import Machine, provenance
 
 
 @dataclass(frozen=True, slots=True)

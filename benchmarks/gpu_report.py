@@ -11,7 +11,7 @@ from benchmarks.gpu_card import CardSpeed
 from benchmarks.gpu_check import CheckResult
 from benchmarks.gpu_engine import DecodeTime, EngineTimes
 from benchmarks.gpu_shapes import ModelShape
-from benchmarks.machine import Machine
+from fastserve.machine import Machine
 
 _NOT_MEASURED = "-"
 _COLUMNS = ("sequences", "way", "step, ms", "output tokens/s", "share of the bandwidth limit", "steps counted")

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.load import Failure, LevelRun, Workload, ask, distinct_prompts, run_level
-from benchmarks.machine import RESULTS, commit, this_machine
-from benchmarks.report import HttpReport, distinct_reasons, write_report
+from benchmarks.report import RESULTS, HttpReport, distinct_reasons, write_report
 from benchmarks.summary import alternating_rounds, summarise
-from benchmarks.target import Target, errors_as_exit_code, measured_service, published_command
+from benchmarks.target import Target, errors_as_exit_code, measured_service
 from fastserve.errors import ServerFailed
+from fastserve.machine import commit, this_machine
+from fastserve.published_command import published_command
 from fastserve.service_queries import ServiceQueries
 
 DEFAULT_CLIENTS = [1, 8, 16, 32]
@@ -97,7 +98,7 @@ async def _first_answer(load: Workload, target: Target, prompt: str) -> float | 
 def _report(target: Target, workload: Workload, num_rounds: int, measured: Measured) -> HttpReport:
     return HttpReport(
         date=datetime.now(UTC).date().isoformat(),
-        command=published_command("benchmarks.http", sys.argv[1:]),
+        command=published_command("python -m benchmarks.http", sys.argv[1:]),
         commit=commit(),
         machine=this_machine(),
         workload=workload,

@@ -19,13 +19,13 @@ import typer
 from rich.console import Console
 
 from benchmarks.engine_report import public_command
-from benchmarks.machine import RESULTS, Machine, commit, provenance, this_machine
-from benchmarks.report import write_report
+from benchmarks.report import RESULTS, write_report
 from benchmarks.summary import percentile
 from engine.backends.deepspeed import DeepSpeedEngine, load_rank
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
 from engine.protocol import CommandMessage, EngineRequest, SamplingParams, StepMessage
+from fastserve.machine import Machine, commit, provenance, this_machine
 from fastserve.ports import LOOPBACK, free_port
 from scheduling.score import ScorePolicy, Stamp
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.attempt import Outcome
 from benchmarks.summary import percentile
-from benchmarks.traffic import Objectives
+from simulation.objectives import Objectives
 
 _MOST_S = 0.010
 _SHARE = 0.01  # of the tightest objective for TTFT

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.engine_report import public_command
-from benchmarks.machine import RESULTS, Machine, commit, provenance, this_machine
-from benchmarks.own_process import in_process
-from benchmarks.report import write_report
+from benchmarks.report import RESULTS, write_report
 from engine.checkpoint import resolve, weight_files
+from fastserve.machine import Machine, commit, provenance, this_machine
+from fastserve.own_process import in_process
 
 _LOAD_WITHIN_S = 600.0
 #: What a rank imports while it loads, whatever the model.

@@ -15,17 +15,19 @@ from rich.console import Console
 from benchmarks.asking import Asking, PriorityRuns
 from benchmarks.capacity import FEWEST_CLIENTS
 from benchmarks.connection_pool import allow_many_connections
-from benchmarks.machine import RESULTS, commit, this_machine
 from benchmarks.mixed_report import MixedReport, class_facts
 from benchmarks.mixed_rounds import Side, SideRound
 from benchmarks.mixed_run import MixedLoad, MixedRun, run_mixed
 from benchmarks.peers.pairs import Comparison
-from benchmarks.plan import Replay, TraceTooShort
-from benchmarks.report import write_report
+from benchmarks.plan import SHIPPED
+from benchmarks.report import RESULTS, write_report
 from benchmarks.side_report import SideReport, compared, side_report
-from benchmarks.target import Target, errors_as_exit_code, measured_service, published_command
-from benchmarks.traffic import SHIPPED, Traffic, read_traffic
+from benchmarks.target import Target, errors_as_exit_code, measured_service
+from fastserve.machine import commit, this_machine
+from fastserve.published_command import published_command
 from fastserve.service_queries import ServiceQueries
+from fastserve.traffic_file import Traffic, read_traffic
+from simulation.replay import Replay, TraceTooShort
 from simulation.traces import TraceBroken, read_trace
 from simulation.workload import Scale
 
@@ -156,7 +158,7 @@ def _side(
 def _report(target: Target, sides: Sequence[Side], mixed: MixedLoad, run: MixedRun) -> MixedReport:
     return MixedReport(
         date=datetime.now(UTC).date().isoformat(),
-        command=published_command("benchmarks.mixed_priority", sys.argv[1:]),
+        command=published_command("python -m benchmarks.mixed_priority", sys.argv[1:]),
         commit=commit(),
         machine=this_machine(),
         model=sides[0].asking.model,

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from benchmarks.capacity import Capacity
 from benchmarks.class_report import GroupReport, Times
 from benchmarks.lateness import Lateness
-from benchmarks.machine import Machine, provenance
 from benchmarks.peers.pairs import Comparison
 from benchmarks.returns import Returns
 from benchmarks.side_report import SideReport
-from benchmarks.traffic import Objectives, Traffic
+from fastserve.machine import Machine, provenance
+from fastserve.traffic_file import Traffic
+from simulation.objectives import Objectives
 from simulation.workload import Lengths, Lognormal, LognormalLengths
 
 _GROUP_COLUMNS = (

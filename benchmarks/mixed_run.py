@@ -12,8 +12,9 @@ from benchmarks.asking import PlannedRequest
 from benchmarks.capacity import Capacity, measure_capacity
 from benchmarks.load import prompt_of
 from benchmarks.mixed_rounds import Phase, RoundPlan, Side, SideRound, first_answer, run_rounds, warm_up
-from benchmarks.plan import Replay, Words, endless_arrivals, idle_arrivals, load_arrivals, mean_output_tokens
-from benchmarks.traffic import Traffic
+from benchmarks.plan import Words, endless_arrivals, idle_arrivals, load_arrivals, mean_output_tokens
+from fastserve.traffic_file import Traffic
+from simulation.replay import Replay
 from simulation.workload import Arrival
 
 _WARM_UP_REQUESTS = 16

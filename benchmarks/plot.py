@@ -13,8 +13,7 @@ import typer
 import vl_convert
 from rich.console import Console
 
-from benchmarks.machine import RESULTS
-from benchmarks.report import free_stem
+from benchmarks.report import RESULTS, free_stem
 
 _WIDTH, _HEIGHT = 520, 320
 _COUNTS = {"engine": "num_sequences", "http": "num_clients"}

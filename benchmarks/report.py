@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.load import Workload
-from benchmarks.machine import Machine
 from benchmarks.summary import LevelSummary
+from fastserve.machine import Machine
 
+RESULTS = Path(__file__).parent / "results"
 _COLUMNS = ("clients", "output tokens/s", "TTFT p50", "TTFT p95", "ITL p50", "ITL p99", "answers", "failed")
 _MAX_FAILURES = 10
 

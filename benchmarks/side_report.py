@@ -13,7 +13,7 @@ from benchmarks.mixed_rounds import SideRound
 from benchmarks.peers.pairs import Comparison
 from benchmarks.report import distinct_reasons
 from benchmarks.returns import Returns, returns_of
-from benchmarks.traffic import Objectives
+from simulation.objectives import Objectives
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,9 @@
-"""Owns which service a benchmark speaks to, and what of its command may be published. Sends no load."""
+"""Owns which service a benchmark speaks to, and how a benchmark ends on a user's mistake. Sends no load."""
 
 from __future__ import annotations
 
 import contextlib
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from rich.console import Console
 from benchmarks.service import shipped_service
 from deployments.config_errors import ConfigError
 from fastserve.errors import FastServeError
-
-_ADDRESSES = ("--base-url", "--peer-url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +42,6 @@ def measured_service(config: Path, base_url: str | None, model: str | None, read
     settings = served[0].model_dump(exclude={"source"}) if served else None
     with shipped_service(loaded.document, ready_within_s) as service:
         yield Target(service.base_url, service.started_s, settings)
-
-
-def published_command(module: str, arguments: Sequence[str]) -> str:
-    """The command as it may be published: an address could name a host."""
-    hidden = [_without_address(before, given) for before, given in zip(["", *arguments], arguments, strict=False)]
-    return shlex.join(["python", "-m", module, *hidden])
-
-
-def _without_address(before: str, given: str) -> str:
-    option, assigned, _ = given.partition("=")
-    if before in _ADDRESSES:
-        return "URL"
-    return f"{option}=URL" if option in _ADDRESSES and assigned else given
 
 
 @contextlib.contextmanager

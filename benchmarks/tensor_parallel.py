@@ -25,10 +25,10 @@ from rich.progress import track
 
 from benchmarks.engine import EngineWorkload, run_batch
 from benchmarks.engine_report import public_command
-from benchmarks.machine import RESULTS, Machine, commit, provenance, this_machine
-from benchmarks.report import write_report
+from benchmarks.report import RESULTS, write_report
 from engine.checkpoint import resolve
 from engine.config import EngineConfig
+from fastserve.machine import Machine, commit, provenance, this_machine
 from fastserve.ports import LOOPBACK, free_port
 
 _EMBEDDED = "embedded:SmolLM2-135M-Instruct"

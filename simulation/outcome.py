@@ -36,6 +36,16 @@ class Ended:
     tpot_s: float | None = None
     num_preemptions: int = 0
 
+    def output_tokens_until(self, at_s: float) -> float:
+        """Of an answer: those that its client had by then, if they came evenly."""
+        if self.ttft_s is None:
+            return 0.0
+        begun_s = self.asked_s + self.ttft_s
+        if at_s >= self.ended_s:
+            return self.num_output_tokens
+        share = (at_s - begun_s) / (self.ended_s - begun_s) if at_s > begun_s else 0.0
+        return share * self.num_output_tokens
+
 
 def outcome_of(error: SchedulingError, *, has_waited: bool) -> Outcome:
     """How a request ends that was given up for this reason."""

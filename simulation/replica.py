@@ -103,6 +103,10 @@ class SimulatedReplica:
         return self._batcher.num_running
 
     @property
+    def num_parked(self) -> int:
+        return self._batcher.num_parked
+
+    @property
     def num_held(self) -> int:
         """Sequences that have come and not ended."""
         return len(self._answers) + len(self._inbox)

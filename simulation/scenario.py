@@ -9,15 +9,8 @@ from dataclasses import dataclass, field
 from scheduling.admission import AdmissionBounds
 from scheduling.score import ScorePolicy
 from simulation.engine_model import EngineModel, ServiceOverheads
+from simulation.objectives import Objectives
 from simulation.replica_shape import ReplicaShape
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What an answer of a class must keep to count as good."""
-
-    ttft_s: float
-    tpot_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,7 @@ class Scenario:
     bounds: AdmissionBounds = field(default_factory=AdmissionBounds)
     overheads: ServiceOverheads = field(default_factory=ServiceOverheads)
     clients: Clients = field(default_factory=Clients)
-    objectives: Mapping[str, Objective] = field(default_factory=dict)
+    objectives: Mapping[str, Objectives] = field(default_factory=dict)
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
     num_replicas: int = 1
     seed: int = 0

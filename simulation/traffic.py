@@ -18,7 +18,10 @@ class Asked:
 
 
 class Traffic(Protocol):
-    """What the twin asks for the next request."""
+    """What the twin asks for the next request. duration_s: how long the load lasts; None where it is not known."""
+
+    @property
+    def duration_s(self) -> float | None: ...
 
     def first(self) -> Iterator[Asked]:
         """Those that come whatever happens, in order of time."""
@@ -32,8 +35,13 @@ class Traffic(Protocol):
 class OpenLoop:
     """Requests at times of their own."""
 
-    def __init__(self, arrivals: Iterable[Arrival]) -> None:
+    def __init__(self, arrivals: Iterable[Arrival], duration_s: float | None = None) -> None:
         self._arrivals = arrivals
+        self._duration_s = duration_s
+
+    @property
+    def duration_s(self) -> float | None:
+        return self._duration_s
 
     def first(self) -> Iterator[Asked]:
         return (Asked(arrival) for arrival in self._arrivals)
@@ -48,6 +56,10 @@ class ClosedClients:
     def __init__(self, loop: ClosedLoop, seed: int, duration_s: float) -> None:
         self._turns = [loop.turns(client, seed) for client in range(loop.num_clients)]
         self._duration_s = duration_s
+
+    @property
+    def duration_s(self) -> float:
+        return self._duration_s
 
     def first(self) -> Iterator[Asked]:
         asked = [Asked(next(turns).asked(0.0), client) for client, turns in enumerate(self._turns)]

@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 
 from benchmarks.load import Workload
-from benchmarks.machine import RESULTS, commit, this_machine
 from benchmarks.peers import offline as engines
 from benchmarks.peers import online as services
 from benchmarks.peers.environment import PEERS, VLLM, Peer, peer_python
@@ -28,8 +27,9 @@ from benchmarks.peers.peer_report import PeerReport
 from benchmarks.peers.reference import Agreement, transformers_judge
 from benchmarks.peers.served_answers import VLLM_DIALECT, our_dialect
 from benchmarks.peers.side import running_side
-from benchmarks.report import write_report
+from benchmarks.report import RESULTS, write_report
 from engine.checkpoint import resolve
+from fastserve.machine import commit, this_machine
 
 _OURS = "FastServe"
 _SOURCE = "embedded:SmolLM2-135M-Instruct"

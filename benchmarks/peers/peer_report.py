@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from benchmarks.machine import Machine
 from benchmarks.peers.latencies import Latencies
 from benchmarks.peers.pairs import Comparison
+from fastserve.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)

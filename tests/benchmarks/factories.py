@@ -9,14 +9,16 @@ from benchmarks.answers import Answer
 from benchmarks.asking import PlannedRequest
 from benchmarks.attempt import Attempt, Outcome, Refusal
 from benchmarks.load import Failure, LevelRun, Workload
-from benchmarks.machine import Machine
 from benchmarks.mixed_report import MixedReport, class_facts
 from benchmarks.mixed_rounds import SideRound
 from benchmarks.open_loop import PhaseRun
+from benchmarks.plan import SHIPPED
 from benchmarks.report import HttpReport
 from benchmarks.side_report import SideReport, side_report
 from benchmarks.summary import summarise
-from benchmarks.traffic import SHIPPED, Objectives, read_traffic
+from fastserve.machine import Machine
+from fastserve.traffic_file import read_traffic
+from simulation.objectives import Objectives
 from simulation.workload import Arrival
 
 MACHINE = Machine(2, "x86_64", ["avx512f", "avx512_bf16"], 24.0, [], "3.11.9", {"torch": "2.13.0"})

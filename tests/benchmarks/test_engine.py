@@ -7,11 +7,11 @@ import pytest
 
 from benchmarks.engine import EngineWorkload, run_batch, run_prefill
 from benchmarks.engine_report import EngineReport, LevelRate
-from benchmarks.machine import this_machine
 from benchmarks.report import write_report
 from engine.backends.fake import FakeEngine
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
+from fastserve.machine import this_machine
 
 
 @pytest.fixture

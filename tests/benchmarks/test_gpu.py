@@ -19,11 +19,11 @@ from benchmarks.gpu_engine import DecodeTime, EngineRun, EngineTimes, time_decod
 from benchmarks.gpu_peer import decode_time
 from benchmarks.gpu_report import GpuReport
 from benchmarks.gpu_shapes import SHAPES, write_checkpoint
-from benchmarks.machine import this_machine
-from benchmarks.own_process import PartFailed, in_process
 from engine.backends.fake import FakeEngine
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
+from fastserve.machine import this_machine
+from fastserve.own_process import PartFailed, in_process
 
 LLAMA = SHAPES["llama-3-8b"]
 LOAD = EngineWorkload(num_prompt_tokens=10, num_output_tokens=12)

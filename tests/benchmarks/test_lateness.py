@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.attempt import Refusal
 from benchmarks.lateness import lateness
-from benchmarks.traffic import Objectives
+from simulation.objectives import Objectives
 from tests.benchmarks.factories import OBJECTIVES, make_answer, make_attempt, make_outcome
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.loading import Load, LoadingReport, load_once, read_twice
-from benchmarks.machine import this_machine
-from benchmarks.own_process import in_process
+from fastserve.machine import this_machine
+from fastserve.own_process import in_process
 from tests.engine.tiny_models import make_tiny_model
 
 

@@ -7,15 +7,14 @@ import itertools
 import pytest
 
 from benchmarks.plan import (
-    Piece,
-    Replay,
-    TraceTooShort,
+    SHIPPED,
     Words,
     idle_arrivals,
     load_arrivals,
     mean_output_tokens,
 )
-from benchmarks.traffic import SHIPPED, read_traffic
+from fastserve.traffic_file import read_traffic
+from simulation.replay import Piece, Replay, TraceTooShort
 from simulation.traces import Trace
 from simulation.workload import Recorded, Scale, Size
 from tests.benchmarks.factories import make_arrival

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.machine import this_machine
 from benchmarks.tensor_parallel import Pairs, TensorParallelReport, compare
+from fastserve.machine import this_machine
 from tests.engine.tiny_models import make_tiny_model
 
 

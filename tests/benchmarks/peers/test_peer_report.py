@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from benchmarks.machine import this_machine
 from benchmarks.peers.__main__ import public_command
 from benchmarks.peers.latencies import Latencies, Spread
 from benchmarks.peers.online import without_prefix_caching
 from benchmarks.peers.pairs import Comparison
 from benchmarks.peers.peer_report import PeerReport
+from fastserve.machine import this_machine
 
 REPORT = PeerReport(
     date="2026-01-02",

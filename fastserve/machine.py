@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
 _ROOT = Path(__file__).parents[1]
 _GIT_TIMEOUT_S = 10
 _PACKAGES = ("ray", "torch", "transformers", "deepspeed")

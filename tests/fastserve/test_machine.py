@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from benchmarks.machine import commit, gpu_model, instruction_sets, memory_gib, this_machine
+from fastserve.machine import commit, gpu_model, instruction_sets, memory_gib, this_machine
 from tests.benchmarks.factories import MACHINE
 
 CPUINFO = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse avx2 avx512f avx512_bf16 amx_tile\n"

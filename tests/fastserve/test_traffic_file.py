@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.traffic import SHIPPED, Objectives, Traffic, read_traffic
+from benchmarks.plan import SHIPPED
 from deployments.config_errors import ConfigError
+from fastserve.traffic_file import Traffic, read_traffic
+from simulation.objectives import Objectives
 from simulation.workload import Arrival, FixedLengths, Size
-from tests.benchmarks.factories import make_answer
 
 ROOT = Path(__file__).parents[2]
 URGENT = "{share: 0.5, priority: 10, prompt_tokens: 8, output_tokens: 4, ttft_s: 1.0, tpot_s: 0.2}"
@@ -115,7 +116,7 @@ def test_no_message_shows_a_key(tmp_path: Path, tenant: str) -> None:
 def test_objectives_are_met_up_to_their_limits() -> None:
     objectives = Objectives(ttft_s=1.0, tpot_s=0.5)
 
-    assert objectives.are_met_by(make_answer(1.0, 1.5, 2.0))
-    assert not objectives.are_met_by(make_answer(1.1, 1.5, 2.0))
-    assert not objectives.are_met_by(make_answer(1.0, 2.1))
-    assert objectives.are_met_by(make_answer(1.0))
+    assert objectives.are_met(1.0, 0.5)
+    assert not objectives.are_met(1.1, 0.5)
+    assert not objectives.are_met(1.0, 0.6)
+    assert objectives.are_met(1.0, None)

@@ -10,27 +10,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
-from benchmarks.answers import Answer
 from deployments.config import Positive, Priority, Settings, TopSettings
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem, Withheld
+from simulation.objectives import Objectives
 from simulation.workload import ClassShare, Lengths, Lognormal, LognormalLengths, Mix, TenantShare
 
-SHIPPED = Path(__file__).parent / "traffic.yaml"
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-@dataclass(frozen=True, slots=True)
-class Objectives:
-    """What a class expects of an answer."""
-
-    ttft_s: float
-    tpot_s: float
-
-    def are_met_by(self, answer: Answer) -> bool:
-        tpot_s = answer.tpot_s
-        return answer.ttft_s <= self.ttft_s and (tpot_s is None or tpot_s <= self.tpot_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +89,7 @@ class _TrafficSettings(TopSettings):
 
     @classmethod
     def default_path(cls) -> str:
-        return SHIPPED.name
+        return "traffic.yaml"
 
     @classmethod
     def shown(cls, data: Any, location: tuple[int | str, ...], value: object) -> tuple[tuple[int | str, ...], object]:
