@@ -122,7 +122,7 @@ class Dispatcher:
         if known is not None and state.incarnation < known.state.incarnation:
             return
         if known is not None and state.incarnation > known.state.incarnation:
-            self._leases.end_claimed_on(state.replica_id)
+            self._leave(self._leases.end_claimed_on(state.replica_id))
         self._fleet.register(state)
         self._leases.replica_registered(state.replica_id)
         for lease_id in holding:
@@ -135,8 +135,7 @@ class Dispatcher:
         """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id."""
         self._withdraw_grants(replica_id)
         lost = self._leases.end_on(replica_id)
-        for lease_id in lost:
-            self._room.take(lease_id)  # those that were parked there
+        self._leave(lost)
         self._fleet.remove(replica_id)
         self._admission.rate.forget(replica_id)
         return lost
@@ -281,6 +280,11 @@ class Dispatcher:
             if num_served:
                 self._room.lengths.observe(lease.queued.ticket, num_served)
                 self._admission.rate.observe_release(lease.queued.num_charged, num_served)
+
+    def _leave(self, lost: Sequence[str]) -> None:
+        """Those of them that were parked waited to go on where they were; they do no more."""
+        for lease_id in lost:
+            self._room.take(lease_id)
 
     def _withdraw_grants(self, replica_id: str) -> None:
         """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""
