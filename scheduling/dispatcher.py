@@ -122,7 +122,7 @@ class Dispatcher:
         if known is not None and state.incarnation < known.state.incarnation:
             return
         if known is not None and state.incarnation > known.state.incarnation:
-            self._leases.end_claimed_on(state.replica_id)
+            self._leave(self._leases.end_claimed_on(state.replica_id))
         self._fleet.register(state)
         self._leases.replica_registered(state.replica_id)
         for lease_id in holding:
@@ -285,6 +285,11 @@ class Dispatcher:
             if num_served:
                 self._room.lengths.observe(lease.queued.ticket, num_served)
                 self._admission.rate.observe_release(lease.queued.num_charged, num_served)
+
+    def _leave(self, lost: Sequence[str]) -> None:
+        """Those of them that were parked waited to go on where they were; they do no more."""
+        for lease_id in lost:
+            self._room.take(lease_id)
 
     def _withdraw_grants(self, replica_id: str) -> None:
         """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""

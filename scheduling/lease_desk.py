@@ -132,10 +132,12 @@ class LeaseDesk:
         """Books what was claimed by the replica before it was known."""
         self._table.book_again(replica_id)
 
-    def end_claimed_on(self, replica_id: str) -> None:
-        """The replica began anew: what it ran is over."""
-        for lease_id in self._table.claimed_on(replica_id):
+    def end_claimed_on(self, replica_id: str) -> list[str]:
+        """The replica began anew, and what it ran or had parked is over; returns the ids."""
+        lost = self._table.claimed_on(replica_id)
+        for lease_id in lost:
             self.end(lease_id)
+        return lost
 
     def take_untold_on(self, replica_id: str) -> list[QueuedTicket]:
         """Takes back the leases there whose owners have not been told of them; returns the tickets."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scheduling.dispatcher import Dispatcher
@@ -144,6 +146,14 @@ def test_a_parked_one_ends_with_its_replica() -> None:
     assert sorted(dispatcher.remove_replica("r1")) == ["early", "late", "urgent"]
     assert waiting(dispatcher) == []
     assert dispatcher.drain_events() == [Moved("r1", "late")], "it may only be draining"
+
+
+def test_a_parked_one_ends_when_its_replica_begins_anew() -> None:
+    dispatcher = preempted()
+    dispatcher.register_replica(replace(PREEMPTING, incarnation=2))
+    assert (waiting(dispatcher), running(dispatcher)["r1"]) == ([], ())
+    assert granted(dispatcher, now_s=3) == []
+    assert dispatcher.drain_events() == []
 
 
 def test_a_parked_one_is_never_shed_and_its_deadline_is_over() -> None:
