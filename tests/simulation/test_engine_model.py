@@ -1,0 +1,81 @@
+"""What steps take on a measured engine, alone and while it serves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from scheduling.batch_plan import Plan, Slice
+from scheduling.cost_model import EngineCosts, StepCostModel
+from scheduling.score import Stamp
+from scheduling.sequence import Sequence
+from scheduling.swap_area import BlockCopies
+from simulation.engine_model import EngineModel, ServiceOverheads, num_context_tokens
+
+MODEL = EngineModel(StepCostModel(1.0, 0.1, 0.01, 0.001, copied_block_s=5.0), prefill_context_s=0.0001, block_bytes=100)
+
+
+def part(start: int, num_tokens: int) -> Slice:
+    sequence = Sequence("a", Stamp(0, 0), [0] * (start + num_tokens), start + num_tokens, 100)
+    return Slice(sequence, start, num_tokens, completes=True)
+
+
+def test_a_step_costs_its_decodes_their_context_and_its_prompts_with_theirs() -> None:
+    plan = Plan(decode=[part(10, 1), part(30, 1)], prefill=[part(20, 4)])
+    expected = 1.0 + 2 * 0.01 + 40 * 0.001 + 4 * 0.1 + 4 * (20 + 2) * 0.0001
+    assert MODEL.plan_s(plan, num_context_tokens(plan)) == pytest.approx(expected)
+
+
+def test_copies_are_paid_before_the_step() -> None:
+    plan = Plan(decode=[part(10, 1)], copies=BlockCopies(outward=[(0, 0)], inward=[(1, 1)]))
+    assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 0.01 + 0.01 + 10.0)
+
+
+def test_a_step_of_prompts_alone_attends_to_nobodys_context() -> None:
+    assert MODEL.plan_s(Plan(prefill=[part(0, 10)]), 999) == pytest.approx(1.0 + 1.0 + 10 * 5 * 0.0001)
+
+
+def test_the_batcher_plans_with_what_the_engine_would_have_found_out() -> None:
+    assert MODEL.engine_costs() == EngineCosts(
+        prefill_token_s=0.1,
+        copy_bytes_per_s=20.0,
+        block_bytes=100,
+        decode_step_s=1.0,
+        decode_seq_s=0.01,
+        context_token_s=0.0001,
+    )
+
+
+def test_where_nothing_was_measured_the_batchers_costs_are_still_possible() -> None:
+    costs = EngineModel().engine_costs()
+    assert (costs.prefill_token_s > 0, costs.copy_bytes_per_s > 0) == (True, True)
+
+
+def test_serving_slows_every_step_and_every_token_down() -> None:
+    served = ServiceOverheads(step_s=0.5, token_s=0.25).slow_down(MODEL)
+    assert served.decodes_s(2, 0) == pytest.approx(1.5 + 2 * 0.26)
+    assert served.prefill_context_s == MODEL.prefill_context_s
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"prefill_context_s": -1.0}, "prefill_context_s: expected a finite number of seconds of at least 0, got -1.0"),
+        ({"prefill_context_s": math.nan}, "prefill_context_s"),
+        ({"block_bytes": -1}, "block_bytes: expected at least 0, got -1"),
+        ({"spread": ()}, "spread: expected finite factors above 0 that never fall, got"),
+        ({"spread": (1.0, 0.5)}, "spread"),
+        ({"spread": (0.0, 1.0)}, "spread"),
+        ({"spread": (1.0, math.inf)}, "spread"),
+    ],
+)
+def test_a_cost_that_cannot_be_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        EngineModel(**fields)
+
+
+def test_an_overhead_that_cannot_be_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"token_s: expected a finite number of seconds of at least 0, got -0\.5"):
+        ServiceOverheads(token_s=-0.5)
