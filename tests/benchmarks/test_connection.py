@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.connection import Connection, Refused
 from benchmarks.http_response import ResponseBroken
+from tests.benchmarks.scripted_server import scripted_server
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 CLOSING = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
@@ -34,14 +35,11 @@ class Scripted:
                 writer.write(answer)
                 if answer in (b"", CLOSING) or b"chunked" in answer:
                     break
-        writer.close()
 
 
 @contextlib.asynccontextmanager
 async def connected(script: Scripted, path: str = "") -> AsyncIterator[Connection]:
-    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with scripted_server(script.serve) as port:
         with contextlib.closing(Connection(f"http://127.0.0.1:{port}{path}")) as connection:
             yield connection
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import connection_pool
 from benchmarks.connection_pool import ConnectionPool, allow_many_connections
+from tests.benchmarks.scripted_server import scripted_server
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
@@ -29,14 +30,11 @@ class Counting:
                 await reader.readuntil(b"\r\n\r\n{}")
                 await self._barrier.wait()
                 writer.write(ANSWER)
-        writer.close()
 
 
 @contextlib.asynccontextmanager
 async def pooled(server: Counting) -> AsyncIterator[ConnectionPool]:
-    serving = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    async with serving:
-        port = serving.sockets[0].getsockname()[1]
+    async with scripted_server(server.serve) as port:
         with contextlib.closing(ConnectionPool(f"http://127.0.0.1:{port}")) as pool:
             yield pool
 

@@ -9,7 +9,7 @@ from benchmarks.peers.side_protocol import open_answers, serve
 
 def main() -> None:
     answer = open_answers()
-    print("what libraries print")  # noqa: T201 - goes to the log, not between the answers
+    print("what libraries print", flush=True)  # noqa: T201 - goes to the log, not between the answers
     if "fail" in sys.argv:
         sys.exit("no weights in the cupboard")
     serve(answer, {"echo": "1"}, lambda prompts, num_tokens: [[prompt[-1]] * num_tokens for prompt in prompts])
