@@ -51,15 +51,18 @@ class EngineModel:
         """How long a step of decodes alone takes."""
         return self.step.cost_s(StepWork(num_decode_seqs=num_decodes, num_context_tokens=num_context_tokens))
 
-    def engine_costs(self) -> EngineCosts:
-        """What the engine itself would have found out about its steps, which the batcher plans with."""
+    def engine_costs(self, mean_context: float = 0.0) -> EngineCosts:
+        """What the engine itself would have found out about its steps, which the batcher plans with.
+
+        It knows a decode by its number alone, at the context that decodes have had. mean_context: of each.
+        """
         copies = self.block_bytes / self.step.copied_block_s if self.step.copied_block_s else 0.0
         return EngineCosts(
             prefill_token_s=max(self.step.prefill_token_s, _LEAST_TOKEN_S),
             copy_bytes_per_s=copies or _DEFAULT_COPY_BYTES_PER_S,
             block_bytes=self.block_bytes,
             decode_step_s=self.step.base_s,
-            decode_seq_s=self.step.decode_seq_s,
+            decode_seq_s=self.step.decode_seq_s + self.step.context_token_s * mean_context,
             context_token_s=self.prefill_context_s,
         )
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from scheduling.batch_plan import Plan, Slice
 from scheduling.batcher import Batcher
+from scheduling.cost_model import EngineCosts
 from scheduling.preemption import PreemptionCounts
 from scheduling.sequence import Sequence, SequenceStatus
 from simulation.counted_blocks import CountedBlocks
@@ -20,6 +21,7 @@ from simulation.engine_model import EngineModel, num_context_tokens
 from simulation.replica_shape import ReplicaShape
 from simulation.step_tape import StepTape
 
+_CONTEXT_STEP = 64  # tokens of context that change hardly anything
 _TOKEN = 0  # what a token is does not matter here; whose it is stands in its sequence's salt
 
 
@@ -78,7 +80,7 @@ class SimulatedReplica:
         self.shape = shape
         self.activity = Activity()
         self._engine = engine
-        self._costs = engine.engine_costs()
+        self._costs: dict[int, EngineCosts] = {}  # by mean context, in whole steps of `_CONTEXT_STEP`
         self._tape = tape
         self._place = place % len(tape)
         pool = CountedBlocks(shape.num_blocks, shape.block_size, shape.num_swap_slots)
@@ -195,12 +197,19 @@ class SimulatedReplica:
     # One step
 
     def _next_step(self) -> _Step:
-        plan = self._batcher.plan(self._costs)
+        plan = self._batcher.plan(self._costs_now())
         assert plan.decode or plan.prefill, f"{self.replica_id}: sequences wait, and nothing was planned"
         if plan.preempted or len(plan.decode) not in (0, len(self._decoding)):
             self._decoding_is_known = False
         num_context = self._decoding.num_context_tokens if self._decoding_is_known else num_context_tokens(plan)
         return _Step(plan, self._engine.plan_s(plan, num_context) * self._tape.factor(self._place))
+
+    def _costs_now(self) -> EngineCosts:
+        number = len(self._decoding)
+        place = round(self._decoding.num_context_tokens / number / _CONTEXT_STEP) if number else 0
+        if (costs := self._costs.get(place)) is None:
+            self._costs[place] = costs = self._engine.engine_costs(place * _CONTEXT_STEP)
+        return costs
 
     def _end_step(self, step: _Step, progress: Progress) -> None:
         progress.preempted.extend(sequence.seq_id for sequence in step.plan.preempted)

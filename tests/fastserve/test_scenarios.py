@@ -95,9 +95,7 @@ def test_a_what_if_has_a_name_or_is_its_own() -> None:
 
 @pytest.mark.parametrize("text", ["beta=0.2", "user_config.beta", "name: ", "model.=3", "ingress.x=1"])
 def test_a_change_of_another_form_is_refused_with_the_form(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"expected PLACE\.KEY=VALUE, where PLACE is model, user_config or deployment"
-    ):
+    with pytest.raises(ConfigError, match=r"expected PLACE\.KEY=VALUE, where PLACE is model, user_config or"):
         parse_what_if(text)
 
 
