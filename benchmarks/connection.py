@@ -34,6 +34,16 @@ class Refused(Exception):
         self.retry_after_s = retry_after_s
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One answer as it came. headers: by lower-case name."""
+
+    status: int
+    headers: dict[str, str]
+    keeps_open: bool
+    arrivals: list[Arrival]
+
+
 class Connection:
     """One request at a time, over one connection that is opened when it is needed and kept while the service keeps it.
 
@@ -48,7 +58,11 @@ class Connection:
     async def post(
         self, path: str, document: dict[str, object], headers: Mapping[str, str] = _NO_HEADERS
     ) -> list[Arrival]:
-        """The body of the answer, as it came. headers: those of the request beside the usual ones.
+        """The body of the answer, as it came. headers, and what it raises: as for `ask`."""
+        return (await self.ask(path, document, headers)).arrivals
+
+    async def ask(self, path: str, document: dict[str, object], headers: Mapping[str, str] = _NO_HEADERS) -> Recorded:
+        """The whole answer. headers: those of the request beside the usual ones.
 
         Raises:
             OSError: no connection, or it broke.
@@ -74,14 +88,6 @@ class Connection:
             self._stream = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    status: int
-    headers: dict[str, str]
-    keeps_open: bool
-    arrivals: list[Arrival]
-
-
 class _Stream(asyncio.Protocol):
     """The connection itself. It does nothing for a piece but take the time and look for the end of the answer."""
 
@@ -95,14 +101,14 @@ class _Stream(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def ask(self, request: bytes) -> _Recorded:
+    async def ask(self, request: bytes) -> Recorded:
         assert self._transport is not None
         self._response, self._arrivals = Response(), []
         self._whole = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         await self._whole
         response = self._response
-        return _Recorded(response.status, response.headers, response.keeps_open, self._arrivals)
+        return Recorded(response.status, response.headers, response.keeps_open, self._arrivals)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -161,9 +167,9 @@ def _request(url: SplitResult, path: str, headers: Mapping[str, str], body: byte
     return "\r\n".join((*head, "", "")).encode() + body
 
 
-def _accepted(recorded: _Recorded) -> list[Arrival]:
+def _accepted(recorded: Recorded) -> Recorded:
     if recorded.status == _OK:
-        return recorded.arrivals
+        return recorded
     said = b"".join(arrival.data for arrival in recorded.arrivals)[:_MAX_REFUSAL_BYTES]
     raise Refused(recorded.status, said.decode(errors="replace"), _retry_after_s(recorded.headers))
 

@@ -21,8 +21,9 @@ from deployments.config_errors import ConfigError
 from deployments.problems import Withheld, problems_of, without_insides
 from deployments.tenant_keys import checked_key, is_key, without_key
 from engine.config import Backend, CpuKernels, CudaGraphs, Dtype, EngineConfig
+from scheduling.admission import AdmissionBounds
 from scheduling.batch_plan import Preemption
-from scheduling.score import ScorePolicy
+from scheduling.score import PolicyName, ScorePolicy
 
 INGRESS_NAME = "Ingress"
 MAX_RANK_CPUS = 0.3
@@ -155,11 +156,15 @@ class ServingConfig(TopSettings):
 
 
 class ClassConfig(Settings):
-    """A service class: priorities from `min_priority` up to the next class, and the objectives of its goodput."""
+    """A service class: priorities from `min_priority` up to the next class, and the objectives of its goodput.
+
+    max_predicted_wait_s: a bound of its own on the wait that is predicted at the door.
+    """
 
     min_priority: Priority
     ttft_s: Positive
     tpot_s: Positive
+    max_predicted_wait_s: Positive | None = None
 
 
 class TenantConfig(Settings):
@@ -171,7 +176,7 @@ class TenantConfig(Settings):
 
 
 class BoundsConfig(Settings):
-    """What the service holds at most. max_predicted_wait_s: the longest Retry-After that a refusal tells."""
+    """What the service holds at most. max_predicted_wait_s: whoever would wait longer is refused at once."""
 
     max_waiting: Annotated[int, Field(ge=1, le=MAX_WAITING)] = 1024
     max_waiting_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -191,10 +196,14 @@ DEFAULT_CLASSES = {
 class IngressUserConfig(TopSettings):
     """The Ingress's `user_config`: what may change while the service runs.
 
-    tiers: the priority of each `service_tier`; those not named keep their default. tenants: by API key, or by `sha256:`
-    and the key's hex digest; with none everyone is the tenant `default`.
+    policy, quantum_tokens, promote_after_s: see `ScorePolicy`. tiers: the priority of each `service_tier`; those not
+    named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none everyone is the
+    tenant `default`.
     """
 
+    policy: PolicyName = "aged"
+    quantum_tokens: Annotated[int, Field(ge=1, le=2**20)] = 256
+    promote_after_s: Positive = 30.0
     alpha: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     beta: Annotated[float, Field(ge=0, le=1e9)] = 0.1
     tiers: dict[str, Priority] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
@@ -228,6 +237,16 @@ class IngressUserConfig(TopSettings):
             raise ValueError("alpha or beta above 0")
         return beta
 
+    def admission_bounds(self) -> AdmissionBounds:
+        """What the queues go by."""
+        own = {name: each.max_predicted_wait_s for name, each in self.classes.items()}
+        return AdmissionBounds(
+            max_waiting=self.bounds.max_waiting,
+            max_waiting_tokens=self.bounds.max_waiting_tokens,
+            max_wait_s=self.bounds.max_predicted_wait_s,
+            max_wait_s_by_class={name: wait_s for name, wait_s in own.items() if wait_s is not None},
+        )
+
     def tenant_weights(self) -> dict[str, float]:
         """By tenant's name; all keys of one tenant have the same weight."""
         return {tenant.name: tenant.weight for tenant in self.tenants.values()}
@@ -245,7 +264,7 @@ class IngressUserConfig(TopSettings):
         return tenants
 
     def score_policy(self, epoch: int = 0) -> ScorePolicy:
-        return ScorePolicy(self.alpha, self.beta, epoch)
+        return ScorePolicy(self.alpha, self.beta, epoch, self.policy, self.quantum_tokens, self.promote_after_s)
 
     def class_of(self, priority: float) -> str:
         """The class with the highest `min_priority` that is not above `priority`; below all of them, the lowest."""

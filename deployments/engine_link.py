@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine.protocol import CommandMessage, EngineRequest, EngineStats, SequenceOutput, StepMessage
+from scheduling.score import Stamp
 
 
 class StepChannel(Protocol):
@@ -50,6 +51,7 @@ class EngineLink:
     on_finished: told the lease id when the engine has ended a sequence, whoever asked for that, and how many tokens it
     was served, where the engine has said.
     on_held: told the lease id of a sequence that gave way to a newcomer, and waits for `resume`.
+    on_fallen: told the lease id of a sequence whose level has changed, and the level.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class EngineLink:
         channel: StepChannel,
         on_finished: Callable[[str, int | None], None],
         on_held: Callable[[str], None] = lambda lease_id: None,
+        on_fallen: Callable[[str, int], None] = lambda lease_id, level: None,
     ) -> None:
         self._channel = channel
         self._on_finished = on_finished
         self._on_held = on_held
+        self._on_fallen = on_fallen
         self._held: dict[str, None] = {}
         self._command = CommandMessage()
         self._calls: dict[str, _Call] = {}
@@ -78,10 +82,10 @@ class EngineLink:
         """Those of them that gave way to others and wait for `resume`."""
         return tuple(self._held)
 
-    def resume(self, lease_id: str) -> None:
-        """One that was held may go on; an unknown id is fine."""
+    def resume(self, lease_id: str, stamp: Stamp) -> None:
+        """One that was held may go on, under this stamp; an unknown id is fine."""
         if self._held.pop(lease_id, 0) is None:
-            self._command.resumed.append(lease_id)
+            self._command.resumed.append((lease_id, stamp))
             self._told.set()
 
     def move(self, lease_id: str) -> None:
@@ -167,6 +171,9 @@ class EngineLink:
         self.stats = message.stats
         for lease_id in message.held:
             self._hold(lease_id)
+        for lease_id, level in message.fallen:
+            if lease_id in self._calls:
+                self._on_fallen(lease_id, level)
         by_sink: dict[Sink, list[SequenceOutput]] = {}
         for output in message.outputs:
             if (call := self._calls.get(output.lease_id)) is not None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, WaitTooLong
 
 
 @dataclass(eq=False)
@@ -117,6 +117,7 @@ class Shape:
 
 SHAPES: dict[type[Exception], Shape] = {
     QueueFull: Shape(429, "rate_limit_error", "queue_full"),
+    WaitTooLong: Shape(429, "rate_limit_error", "wait_too_long"),
     DeadlineUnmeetable: Shape(429, "rate_limit_error", "deadline_unmeetable"),
     PoolFull: Shape(429, "rate_limit_error", "queue_full"),
     DeadlinePassed: Shape(408, "timeout_error", "deadline_passed"),

@@ -33,7 +33,7 @@ from deployments.telemetry.ray_metrics import RaySink
 from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.tokenizer import Tokenizer
-from scheduling.admission import AdmissionBounds
+from scheduling.load import ClassObjective
 
 NUM_POOL_THREADS = 2
 
@@ -95,15 +95,11 @@ class IngressReplica:
             self._feed.close()
 
     def _configure_queues(self) -> None:
-        bounds = self._settings.bounds
-        admission = AdmissionBounds(
-            max_waiting=bounds.max_waiting,
-            max_waiting_tokens=bounds.max_waiting_tokens,
-            max_retry_after_s=bounds.max_predicted_wait_s,
-        )
-        settings = Configure(self._settings.score_policy(), admission, self._settings.tenant_weights())
+        settings = self._settings
+        objectives = {name: ClassObjective(one.min_priority, one.ttft_s) for name, one in settings.classes.items()}
+        told = Configure(settings.score_policy(), settings.admission_bounds(), settings.tenant_weights(), objectives)
         for name in self._models:
-            configure_queue(self._app_name, name, settings)
+            configure_queue(self._app_name, name, told)
 
 
 def model_service(model: ModelConfig, handle: DeploymentHandle[Any], feed: TokenFeed) -> ModelService:

@@ -23,7 +23,7 @@ from deployments.feed.sender import Feeds, IngressGone
 from deployments.generate_call import GenerateCall, Started
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import find_ray_queue
-from deployments.queueing.messages import Claim, Leave, Move, Parked, QueueMessage, Register, Release, Resume
+from deployments.queueing.messages import Claim, Fallen, Leave, Move, Parked, QueueMessage, Register, Release, Resume
 from deployments.queueing.vital_task import loud_task
 from deployments.replica_life import ReplicaLife
 from deployments.telemetry.json_log import make_logger
@@ -52,8 +52,10 @@ class ModelReplica:
         context = serve.get_replica_context()
         self._replica_id: str = context.replica_tag
         self._started_ms = time.time_ns() // 1_000_000
+        began_s = time.monotonic()
         self._group = _rank_group(resources)
         self._capacity: EngineCapacity = await self._group.load(config)
+        self._started_in_s = time.monotonic() - began_s
         make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
         self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
         channel = await self._connect(str(Path(self._socket_dir) / "rank0.sock"))
@@ -71,6 +73,7 @@ class ModelReplica:
             channel,
             lambda lease_id, num_served: self._line.tell(Release(lease_id, num_served)),
             lambda lease_id: self._line.tell(Parked(lease_id, self._replica_id)),
+            lambda lease_id, level: self._line.mention(Fallen(lease_id, level)),
         )
         self._feeds = Feeds(self._link.forsake)
         self._metrics = ServingMetrics(f"replica-{self._replica_id}", RaySink())
@@ -137,7 +140,9 @@ class ModelReplica:
         return [] if self._is_leaving else [self._registration()]
 
     def _registration(self) -> QueueMessage:
-        return Register(self._state, self._link.lease_ids, self._link.held_ids)
+        stats = self._link.stats
+        num_served = stats.prompt_tokens + stats.generation_tokens
+        return Register(self._state, self._link.lease_ids, self._link.held_ids, num_served)
 
     def _describe(self, config: EngineConfig) -> ReplicaState:
         capacity = self._capacity
@@ -149,12 +154,13 @@ class ModelReplica:
             incarnation=self._started_ms,
             parked_limit=config.parked_limit if self._may_preempt else 0,
             preemption_margin_levels=config.preemption_margin_levels,
+            started_in_s=self._started_in_s,
         )
 
     def _obey(self, order: Resume | Move) -> None:
         """What the queue decides of those who gave way here."""
         if isinstance(order, Resume):
-            self._link.resume(order.lease_id)
+            self._link.resume(order.lease_id, order.stamp)
         else:
             self._link.move(order.lease_id)
 

@@ -14,6 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.config import INGRESS_NAME, IngressUserConfig, ServingConfig, parse_user_config
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem, insides_withheld, model_in, problems_of, unknown_key, without_insides
+from deployments.scaling_settings import scaling_problems
 from deployments.serve_fields import deployment_problems, http_problems, max_replicas, shape_problems
 
 IMPORT_PATH = "deployments.app:build"
@@ -146,6 +147,8 @@ def _wrong_deployments(application: _Application, serving: ServingConfig) -> Ite
             yield Problem(f"{path}.name", "invalid", name, "each name once: Serve would take the last entry's fields")
         seen.add(name)
         yield from deployment_problems(path, fields, is_model=name != INGRESS_NAME)
+        scaling = fields.get("autoscaling_config") or {}
+        yield from scaling_problems(f"{path}.autoscaling_config", scaling, is_model=name != INGRESS_NAME)
         if name != INGRESS_NAME and fields.get("user_config") is not None:
             value = without_insides(fields["user_config"])
             yield Problem(f"{path}.user_config", "invalid", value, f"none: only {INGRESS_NAME} has one")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.problems import Problem, insides_withheld, problems_of
@@ -51,6 +51,8 @@ def shape_problems(document: dict[str, Any]) -> Iterator[Problem]:
             for at, fields in enumerate(deployments):
                 if not isinstance(fields, dict):
                     yield Problem(f"{path}.deployments[{at}]", "invalid", fields, "an object")
+                else:
+                    yield from _policy_problems(f"{path}.deployments[{at}].autoscaling_config", fields)
 
 
 def http_problems(schema: ServeDeploySchema) -> Iterator[Problem]:
@@ -98,6 +100,21 @@ def _autoscaling_problems(path: str, fields: dict[str, Any]) -> list[Problem]:
     except ValidationError as error:
         return problems_of(error, AutoscalingConfig, path, insides_withheld)
     return []
+
+
+def _policy_problems(path: str, fields: dict[str, Any]) -> Iterator[Problem]:
+    """Serve imports a policy to check it, and says nothing of where it stands when that fails."""
+    autoscaling = fields.get("autoscaling_config")
+    policy = autoscaling.get("policy") if isinstance(autoscaling, dict) else None
+    named = policy.get("policy_function") if isinstance(policy, dict) else None
+    if not isinstance(named, str):
+        return
+    try:
+        AutoscalingPolicy(policy_function=named)
+    except (ImportError, AttributeError, ValueError) as error:
+        yield Problem(
+            f"{path}.policy.policy_function", "invalid", named, f"module:class that can be imported ({error})"
+        )
 
 
 def _actor_problems(path: str, options: dict[str, Any]) -> Iterator[Problem]:

@@ -135,8 +135,8 @@ class EngineLoop:
                     self._finish(lease_id, SequenceOutput(lease_id, finish_reason=reason))
         if command.holds_displaced is not None:
             self._batcher.hold_displaced(command.holds_displaced)
-        for lease_id in command.resumed:
-            self._batcher.resume(lease_id)
+        for lease_id, stamp in command.resumed:
+            self._batcher.resume(lease_id, stamp)
 
     def step(self) -> StepMessage:
         """Run one iteration and say what it gave.
@@ -275,7 +275,8 @@ class EngineLoop:
 
     def _publish(self, held: list[str] | None = None) -> StepMessage:
         outputs, self._outputs = self._outputs, []
-        return StepMessage(outputs, self.stats, held or [])
+        fallen = [(sequence.seq_id, sequence.stamp.level) for sequence in self._batcher.take_fallen()]
+        return StepMessage(outputs, self.stats, held or [], fallen)
 
 
 def _failed(lease_id: str, error: str) -> SequenceOutput:

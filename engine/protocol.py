@@ -118,25 +118,28 @@ class EngineStats:
 class StepMessage:
     """Rank 0 to replica: one message a step for the whole batch.
 
-    held: who has given way to a newcomer and waits until a command resumes it.
+    held: who has given way to a newcomer and waits until a command resumes it. fallen: whose level has changed, under
+    policies that have levels.
     """
 
     outputs: list[SequenceOutput]
     stats: EngineStats
     held: list[str] = field(default_factory=list)
+    fallen: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandMessage:
     """Replica to rank 0: what has happened since the last one.
 
-    resumed: who was held and may go on. moved: whom another replica will take over. holds_displaced: whether those who
-    give way to newcomers are held, from now on; None leaves it as it is (an engine holds nobody at first).
+    resumed: who was held and may go on, each under its stamp. moved: whom another replica will take over.
+    holds_displaced: whether those who give way to newcomers are held, from now on; None leaves it as it is (an engine
+    holds nobody at first).
     """
 
     added: list[EngineRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    resumed: list[str] = field(default_factory=list)
+    resumed: list[tuple[str, Stamp]] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     holds_displaced: bool | None = None
 

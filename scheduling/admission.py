@@ -1,34 +1,46 @@
-"""Owns who may wait: the bounds, and when a refused client should come back. Knows nothing of keys or replicas."""
+"""Owns who may wait: the bounds, how long it would be, and when a refused client should come back. Knows no replica."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from scheduling.errors import QueueFull, QueueTokensFull
-from scheduling.queue import Backlog
+from scheduling.arrivals import ArrivalMeter
+from scheduling.bookings import Bookings, Identity
+from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
+from scheduling.queue import Backlog, QueuedTicket
+from scheduling.service_rate import ServiceRate
 
-_MEMORY_S = 30.0
+URGENT_SHARE = 1 / 8  # of the room, for those above standard priority
+PROMISE_SLACK = 1.2
+LEAST_SHARE = 0.1  # of the rate, that those are taken to leave to the others
+_ROUNDING_S = 1e-6
+TENANTS_SHARE = 1 / 2  # of the room, kept for the tenants by weight where there are several
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionBounds:
     """How much may wait. What runs is bounded by the replicas' slots, not here.
 
-    max_waiting: requests.
+    max_waiting: requests; an eighth of them only above priority 0.
     max_waiting_tokens: prompt and longest output of all who wait; None means no bound. One request alone may always
         wait, however large, or it could never be served.
-    default_retry_after_s: the answer while no release has been measured.
+    max_wait_s: the longest predicted wait, as far as it can be predicted. max_wait_s_by_class: of the classes that have
+        a bound of their own.
+    default_retry_after_s: the answer while nothing has been measured.
     max_retry_after_s: the answer is never later than this.
 
     Raises:
-        ValueError: a bound is below 1, or a time is not a positive finite number.
+        ValueError: a bound is below 1, or a time is not a positive number (those of the answer must be finite too).
     """
 
     max_waiting: int = 1024
     max_waiting_tokens: int | None = None
+    max_wait_s: float = math.inf
+    max_wait_s_by_class: Mapping[str, float] = field(default_factory=dict)
     default_retry_after_s: float = 5.0
-    max_retry_after_s: float = 60.0
+    max_retry_after_s: float = 3600.0
 
     def __post_init__(self) -> None:
         for name in ("max_waiting", "max_waiting_tokens"):
@@ -39,73 +51,119 @@ class AdmissionBounds:
             value = getattr(self, name)
             if not math.isfinite(value) or value <= 0:
                 raise ValueError(f"{name}: expected a finite number of seconds above 0, got {value!r}")
+        for name, wait_s in (("max_wait_s", self.max_wait_s), *self.max_wait_s_by_class.items()):
+            if not wait_s > 0:
+                raise ValueError(f"{name}: expected a number of seconds above 0, got {wait_s!r}")
 
+    def max_wait_of(self, service_class: str) -> float:
+        """Seconds; infinite for no bound."""
+        return self.max_wait_s_by_class.get(service_class, self.max_wait_s)
 
-class ReleaseRate:
-    """Leases released per busy second: both counts fade exponentially, so the estimate follows the last half minute.
+    def are_exceeded_by(self, backlog: Backlog) -> bool:
+        """Whether more waits than may."""
+        return backlog.num_waiting > self.max_waiting or self._has_too_many_tokens(backlog)
 
-    Time in which nothing runs is left out by the caller: an idle hour says nothing about speed.
-    """
-
-    def __init__(self, memory_s: float = _MEMORY_S) -> None:
-        self._memory_s = memory_s
-        self._num_released = 0.0
-        self._busy_s = 0.0
-
-    def observe(self, busy_s: float, num_released: int) -> None:
-        """Adds an interval of `busy_s` seconds at whose end `num_released` leases had been released."""
-        kept = math.exp(-busy_s / self._memory_s)
-        self._num_released = self._num_released * kept + num_released
-        self._busy_s = self._busy_s * kept + self._memory_s * (1.0 - kept)
-
-    @property
-    def per_s(self) -> float | None:
-        """None until a release has been seen."""
-        return self._num_released / self._busy_s if self._num_released > 0 and self._busy_s > 0 else None
+    def _has_too_many_tokens(self, backlog: Backlog) -> bool:
+        limit = self.max_waiting_tokens
+        return limit is not None and backlog.num_tokens > limit and backlog.num_waiting > 1
 
 
 class Admission:
-    """Applies the bounds and answers those who are refused."""
+    """Predicts waits, applies the bounds and answers those who are refused."""
 
     def __init__(self, bounds: AdmissionBounds) -> None:
         self.bounds = bounds
-        self._rate = ReleaseRate()
-        self._booked_until_s = -math.inf
-        self._num_released = 0
+        self.rate = ServiceRate()
+        self._arrivals = ArrivalMeter()
+        self._bookings = Bookings()
 
-    def count_release(self) -> None:
-        """A lease that may have run is over; its slot can be had again."""
-        self._num_released += 1
+    def claim(self, newcomer: QueuedTicket, now_s: float) -> bool:
+        """Whether the newcomer was refused before, told to come back, and has."""
+        return self._bookings.claim(_identity(newcomer), now_s)
 
-    def pass_time(self, elapsed_s: float, num_running: int) -> None:
-        """Time has passed. Where nothing ran it says nothing about speed, so it is left out."""
-        if num_running or self._num_released:
-            self.observe(elapsed_s, self._num_released)
-            self._num_released = 0
+    def let_in(self, newcomer: QueuedTicket, now_s: float) -> None:
+        """It waits or runs now."""
+        self._arrivals.observe(newcomer.stamp.priority, newcomer.ticket.need.expected, now_s)
 
-    def observe(self, busy_s: float, num_released: int) -> None:
-        self._rate.observe(busy_s, num_released)
+    def wait_s(self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float) -> float | None:
+        """Seconds until it would start behind so many expected tokens; None while nothing has been measured."""
+        rate = self._rate_for(newcomer, now_s)
+        return None if rate is None else (num_tokens_ahead + newcomer.ticket.need.expected) / rate
 
-    def is_exceeded_by(self, backlog: Backlog) -> bool:
-        """Whether more waits than may."""
-        return backlog.num_waiting > self.bounds.max_waiting or self._has_too_many_tokens(backlog)
+    def num_promised(self, newcomer: QueuedTicket) -> float:
+        """Expected tokens of its tenant that were refused, will be back and were promised a place before it."""
+        return self._bookings.num_tokens_from(newcomer.tenant, newcomer.stamp.priority)
 
-    def refusal(self, backlog: Backlog, now_s: float) -> QueueFull:
-        """The error for a request that finds `backlog` in its way. Books its return, so make one per refusal."""
-        retry_after_s = self._book_return(now_s)
-        limit = self.bounds.max_waiting_tokens
-        if backlog.num_waiting < self.bounds.max_waiting and limit is not None:
+    def check_wait(
+        self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float, *, is_promised: bool = False
+    ) -> None:
+        """num_tokens_ahead: of those who wait; for one that was promised nothing, also of those who were.
+
+        A promise is broken only where the wait has become a fifth longer than it may be.
+
+        Raises:
+            DeadlineUnmeetable, WaitTooLong: it would start too late.
+        """
+        wait_s = self.wait_s(newcomer, num_tokens_ahead, now_s)
+        if wait_s is None:
+            return
+        deadline_s = newcomer.ticket.deadline_s
+        max_wait_s = self.bounds.max_wait_of(newcomer.ticket.service_class)
+        slack = PROMISE_SLACK if is_promised else 1.0
+        if deadline_s is not None and wait_s > deadline_s:
+            raise DeadlineUnmeetable(deadline_s, wait_s, self._book_return(newcomer, wait_s - deadline_s, now_s))
+        if wait_s > slack * max_wait_s:
+            raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, wait_s - max_wait_s, now_s))
+
+    def bounds_for(self, newcomer: QueuedTicket, *, reserved_for_others: float, is_promised: bool) -> AdmissionBounds:
+        """What counts for it: some of the room is kept for others. reserved_for_others: by tenants' shares."""
+        kept = reserved_for_others
+        if newcomer.stamp.priority <= 0:
+            kept += self.bounds.max_waiting * URGENT_SHARE
+        if not is_promised:
+            kept += self._bookings.num_likely
+        return replace(self.bounds, max_waiting=max(1, self.bounds.max_waiting - math.floor(kept)))
+
+    def refusal(self, refused: QueuedTicket, backlog: Backlog, bounds: AdmissionBounds, now_s: float) -> QueueFull:
+        """The error for one that finds `backlog` in its way, or must give way. Books its return: make one for each."""
+        promised = self.num_promised(refused)
+        rate = self._rate_for(refused, now_s) or math.inf
+        retry_after_s = self._book_return(refused, (promised + refused.ticket.need.expected) / rate, now_s)
+        limit = bounds.max_waiting_tokens
+        if backlog.num_waiting < bounds.max_waiting and limit is not None:
             return QueueTokensFull(backlog.num_tokens, limit, retry_after_s)
-        return QueueFull(backlog.num_waiting, self.bounds.max_waiting, retry_after_s)
+        return QueueFull(backlog.num_waiting, bounds.max_waiting, retry_after_s)
 
-    def _has_too_many_tokens(self, backlog: Backlog) -> bool:
-        limit = self.bounds.max_waiting_tokens
-        return limit is not None and backlog.num_tokens > limit and backlog.num_waiting > 1
+    def _rate_for(self, newcomer: QueuedTicket, now_s: float) -> float | None:
+        """Expected tokens a second that higher priorities, as they arrive lately, leave to this one."""
+        rate = self.rate.expected_tokens_per_s
+        if rate is None:
+            return None
+        return max(rate - self._arrivals.per_s_above(newcomer.stamp.priority, now_s), LEAST_SHARE * rate)
 
-    def _book_return(self, now_s: float) -> float:
-        """Each refused client is given a release of its own: a herd told the same second would be refused again."""
-        if (rate := self._rate.per_s) is None:
+    def _book_return(self, refused: QueuedTicket, wait_s: float, now_s: float) -> float:
+        """Whole seconds, as clients are told, and a place at the end of them."""
+        if self.rate.expected_tokens_per_s is None:
             return min(self.bounds.default_retry_after_s, self.bounds.max_retry_after_s)
-        next_free_s = max(now_s, self._booked_until_s) + 1.0 / rate
-        self._booked_until_s = min(next_free_s, now_s + self.bounds.max_retry_after_s)
-        return self._booked_until_s - now_s
+        told_s = min(float(max(1, math.ceil(wait_s - _ROUNDING_S))), self.bounds.max_retry_after_s)
+        self._bookings.make(_identity(refused), told_s, refused.ticket.need.expected, now_s)
+        return told_s
+
+
+def reserved_for_others(
+    tenant: str, max_waiting: int, weights: Mapping[str, float], num_waiting: Mapping[str, int]
+) -> float:
+    """Places that no other tenant may take: half of the room is shared out by weight, and what of it is free is kept.
+
+    weights: of the tenants by configuration. Nothing is kept where there is one, or none.
+    """
+    if len(weights) < 2:
+        return 0.0
+    total = sum(weights.values())
+    shares = {other: TENANTS_SHARE * max_waiting * weight / total for other, weight in weights.items()}
+    return sum(max(0.0, share - num_waiting.get(other, 0)) for other, share in shares.items() if other != tenant)
+
+
+def _identity(queued: QueuedTicket) -> Identity:
+    ticket = queued.ticket
+    return Identity(ticket.tenant, queued.stamp.priority, ticket.content, ticket.max_output_tokens)

@@ -6,15 +6,14 @@ The best keys go first, everywhere. How a preempted sequence loses its blocks, a
 
 from __future__ import annotations
 
-from bisect import insort
-
+from scheduling.batch_order import BatchOrder
 from scheduling.batch_plan import BatchLimits, Plan, Slice
 from scheduling.block_account import BlockAccount
 from scheduling.cost_model import EngineCosts
 from scheduling.errors import NeverFits
 from scheduling.kv_blocks import PrefixMatch
 from scheduling.preemption import Preempter, PreemptionCounts
-from scheduling.score import ScorePolicy
+from scheduling.score import ScorePolicy, Stamp
 from scheduling.sequence import Sequence, SequenceStatus
 from scheduling.steady_decodes import SteadyDecodes
 from scheduling.token_share import TokenShare
@@ -36,14 +35,8 @@ class Batcher:
     def __init__(self, limits: BatchLimits, pool: BlockAccount) -> None:
         self._limits = limits
         self._pool = pool
-        self._policy: ScorePolicy | None = None
-        self._sequences: dict[str, Sequence] = {}
-        self._ranks: dict[str, tuple[float, int]] = {}  # (-key, order of arrival): sorts best first
-        self._waiting: list[Sequence] = []  # waiting and parked, best first
-        self._running: list[Sequence] = []  # best first
-        self._held: dict[str, Sequence] = {}  # parked, until somebody says that they may go on
+        self._order = BatchOrder(limits.preemption_margin_levels)
         self._holds_displaced = False
-        self._num_added = self._num_parked = 0
         self._share = TokenShare(limits)
         self._preempter = Preempter(limits.preemption, pool)
         self._budget = self._preempter.budget
@@ -57,20 +50,31 @@ class Batcher:
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        return len(self._order.running)
 
     @property
     def num_parked(self) -> int:
-        return self._num_parked
+        return self._order.num_parked
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting) + len(self._held) - self._num_parked
+        return self._order.num_waiting
 
     @property
     def has_work(self) -> bool:
         """Whether anybody runs, or may start."""
-        return bool(self._running or self._waiting)
+        return bool(self._order.running or self._order.waiting)
+
+    def __contains__(self, seq_id: str) -> bool:
+        return seq_id in self._order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def set_policy(self, policy: ScorePolicy) -> None:
+        """Order everything by this policy, unless the present one has the same or a later epoch."""
+        if self._order.set_policy(policy):
+            self._waiting_is_stuck = False
 
     def hold_displaced(self, holds: bool) -> None:
         """Whether those who give way to newcomers wait for `resume`: whoever grants places decides what comes next.
@@ -79,31 +83,13 @@ class Batcher:
         """
         self._holds_displaced = holds
         if not holds:
-            for seq_id in list(self._held):
-                self.resume(seq_id)
-
-    def resume(self, seq_id: str) -> None:
-        """One that was held may go on; an id that is not held is fine."""
-        if (sequence := self._held.pop(seq_id, None)) is not None:
             self._waiting_is_stuck = False
-            insort(self._waiting, sequence, key=self._rank)
+            self._order.resume_all()
 
-    def __contains__(self, seq_id: str) -> bool:
-        return seq_id in self._sequences
-
-    def __len__(self) -> int:
-        return len(self._sequences)
-
-    def set_policy(self, policy: ScorePolicy) -> None:
-        """Order everything by this policy, unless the present one has the same or a later epoch."""
-        if self._policy is not None and policy.epoch <= self._policy.epoch:
-            return
-        self._policy = policy
+    def resume(self, seq_id: str, stamp: Stamp | None = None) -> None:
+        """One that was held may go on, under this stamp if one is given; an id that is not held is fine."""
         self._waiting_is_stuck = False
-        for seq_id, (_, order) in self._ranks.items():
-            self._ranks[seq_id] = (-policy.key(self._sequences[seq_id].stamp), order)
-        self._waiting.sort(key=self._rank)
-        self._running.sort(key=self._rank)
+        self._order.resume(seq_id, stamp)
 
     def add(self, sequence: Sequence) -> None:
         """Let a new sequence wait for its place. The policy must have been set.
@@ -111,28 +97,20 @@ class Batcher:
         Raises:
             NeverFits: prompt and longest answer need more blocks than the pool has.
         """
-        assert self._policy is not None, "set_policy comes before add"
-        assert sequence.seq_id not in self._sequences, f"{sequence.seq_id} was added before"
         if self._pool.num_blocks_for(sequence.max_num_tokens) > self._pool.num_blocks:
             raise NeverFits(sequence.max_num_tokens, self._pool.num_blocks * self._pool.block_size)
-        self._sequences[sequence.seq_id] = sequence
-        self._ranks[sequence.seq_id] = (-self._policy.key(sequence.stamp), self._num_added)
-        self._num_added += 1
         self._waiting_is_stuck = False
-        insort(self._waiting, sequence, key=self._rank)
+        self._order.add(sequence)
 
     def finish(self, seq_id: str, *, forget_blocks: bool = False) -> Sequence:
         """Take a sequence out, at whatever point, and its blocks with it."""
-        sequence = self._sequences.pop(seq_id)
+        sequence = self._order.get(seq_id)
         self._waiting_is_stuck = False
         if sequence.status is SequenceStatus.RUNNING:
             self._pool.free(seq_id, forget=forget_blocks)
-            self._running.remove(sequence)
         else:
-            self._leave_waiting(sequence)
             self._preempter.drop(sequence)
-        del self._ranks[seq_id]
-        sequence.move_to(SequenceStatus.FINISHED)
+        self._order.remove(sequence)
         return sequence
 
     def plan(self, costs: EngineCosts | None = None) -> Plan:
@@ -144,10 +122,10 @@ class Batcher:
         self._preempter.costs = costs or self._preempter.costs
         plan = Plan()
         extended = self._reserve_decodes(plan)
-        if self._waiting:
+        if self._order.waiting:
             self._admit(plan, extended)
         self._waiting_is_stuck = not plan.preempted
-        self._share.out(plan, self._running, self._preempter.costs, self._outranks)
+        self._share.out(plan, self._order.running, self._preempter.costs, self._order.outranks)
         return plan
 
     def record(self, part: Slice, token_id: int | None = None) -> None:
@@ -160,6 +138,12 @@ class Batcher:
             self._budget.earn(min(num_tokens, max(0, num_computed - sequence.num_reached)))
         if token_id is not None:
             sequence.token_ids.append(token_id)
+        if self._order.has_levels:
+            self._order.note_service(sequence)
+
+    def take_fallen(self) -> list[Sequence]:
+        """Those whose level has changed since the last call."""
+        return self._order.take_fallen()
 
     def record_decodes(self, parts: list[Slice], token_id: int) -> None:
         """What `record` does, for decodes that have all chosen the same."""
@@ -170,32 +154,22 @@ class Batcher:
     def num_steady_steps(self, most: int) -> int:
         """How many of the next steps, at most `most`, would decode all who run and do nothing else, if nobody is added
         or finished; 0 where that is not sure. What waits is taken to share no prefix with what runs."""
-        if self._waiting and not (self._waiting_is_stuck and self._stays_stuck(self._waiting[0])):
+        waiting = self._order.waiting
+        if self._order.has_levels or (waiting and not (self._waiting_is_stuck and self._stays_stuck(waiting[0]))):
             return 0
-        return self._steady.num_steps(self._running, most)
+        return self._steady.num_steps(self._order.running, most)
 
     def skip_steady_steps(self, num_steps: int, token_id: int) -> None:
         """Do what so many rounds of `plan` and `record` would; each sequence gets `token_id` in each of them."""
-        self._steady.run(self._running, num_steps, token_id)
+        self._steady.run(self._order.running, num_steps, token_id)
         self._share.rest()
 
     def _stays_stuck(self, head: Sequence) -> bool:
         """Whether decodes alone never let a head in that found no room. Blocks only get fewer then, and nobody gives
         way to it, unless a budget that was overdrawn recovers."""
         is_lenient_later = self._limits.preemption != "off" and self._budget.is_overdrawn
-        is_outranked = any(self._key(other) < self._least_kept(head) for other in self._running[-1:])
+        is_outranked = any(True for _ in self._order.outranked_by(head))
         return not is_lenient_later and not is_outranked
-
-    def _rank(self, sequence: Sequence) -> tuple[float, int]:
-        return self._ranks[sequence.seq_id]
-
-    def _key(self, sequence: Sequence) -> float:
-        return -self._ranks[sequence.seq_id][0]
-
-    def _outranks(self, one: Sequence, other: Sequence) -> bool:
-        """Whether `other` would give way to `one`."""
-        assert self._policy is not None
-        return self._key(one) > self._key(other) + self._limits.preemption_margin_levels * self._policy.alpha
 
     # Room for the decodes
 
@@ -203,7 +177,7 @@ class Batcher:
         """Give every decode the block that its next token may need; the last in order give way when blocks run out.
         Returns who got one."""
         extended = set()
-        for sequence in [each for each in self._running if len(each.token_ids) > each.num_room]:
+        for sequence in [each for each in self._order.running if len(each.token_ids) > each.num_room]:
             if sequence.status is SequenceStatus.RUNNING and self._extend(sequence, plan):
                 extended.add(sequence.seq_id)
         return extended
@@ -216,7 +190,7 @@ class Batcher:
         """
         while not self._pool.extend(sequence.seq_id, len(sequence.token_ids)):
             assert self._limits.preemption != "off", f"{sequence.seq_id}: its longest answer was sure of its blocks"
-            last = self._running[-1]
+            last = self._order.running[-1]
             self._park(last, plan)
             if last is sequence:
                 return False
@@ -228,16 +202,18 @@ class Batcher:
     def _admit(self, plan: Plan, extended: set[str]) -> None:
         """Start waiting sequences, best first, up to the first that finds no room and cannot make any, or has just
         given way itself."""
-        while self._waiting and (head := self._waiting[0]) not in plan.preempted:
-            if len(self._running) >= self._limits.max_num_seqs and not self._outranked_by(head):
+        waiting, running = self._order.waiting, self._order.running
+        while waiting and (head := waiting[0]) not in plan.preempted:
+            if len(running) >= self._limits.max_num_seqs and not self._outranked_by(head):
                 return
             match = self._match(head)
             if not self._has_room(head, match, extended):
                 for victim in self._victims_of(head, match, extended):
-                    self._displace(victim, plan)
+                    self._park(victim, plan, to_newcomer=True)
                 if not self._has_room(head, match, extended):
                     return
-            self._start(head, match, plan)
+            self._preempter.start(head, match, plan.copies)
+            self._order.start(head)
 
     def _match(self, sequence: Sequence) -> PrefixMatch:
         return self._pool.match_prefix(sequence.token_ids, sequence.salt) if sequence.reuse_prefix else _NO_MATCH
@@ -246,7 +222,7 @@ class Batcher:
         self, sequence: Sequence, match: PrefixMatch, extended: set[str], given_up: list[Sequence] | None = None
     ) -> bool:
         """Whether there are a slot and blocks, if `given_up` stopped running."""
-        staying = [other for other in self._running if other not in given_up] if given_up else self._running
+        staying = [each for each in self._order.running if each not in given_up] if given_up else self._order.running
         if len(staying) >= self._limits.max_num_seqs:
             return False
         if self._is_strict:
@@ -272,51 +248,21 @@ class Batcher:
         """The running sequences that would give way to it, worst first."""
         if self._limits.preemption == "off":
             return []
-        least = self._least_kept(newcomer)
-        return [
-            other
-            for other in reversed(self._running)
-            if self._key(other) < least and self._preempter.may_give_way(other)
-        ]
-
-    def _least_kept(self, newcomer: Sequence) -> float:
-        """The least key that does not give way to the newcomer."""
-        assert self._policy is not None
-        return self._key(newcomer) - self._limits.preemption_margin_levels * self._policy.alpha
+        return [other for other in self._order.outranked_by(newcomer) if self._preempter.may_give_way(other)]
 
     def _victims_of(self, newcomer: Sequence, match: PrefixMatch, extended: set[str]) -> list[Sequence]:
         """The fewest running sequences, worst first, that must give way; none if even all it outranks are too few, or
         if that would waste more than there is budget for."""
         outranked = self._outranked_by(newcomer)
-        for count in range(1, min(len(outranked), self._limits.parked_limit - self._num_parked) + 1):
+        for count in range(1, min(len(outranked), self._limits.parked_limit - self._order.num_parked) + 1):
             if self._has_room(newcomer, match, extended, outranked[:count]):
                 return outranked[:count] if self._preempter.can_afford(outranked[:count]) else []
         return []
 
-    # Moves
-
-    def _start(self, sequence: Sequence, match: PrefixMatch, plan: Plan) -> None:
-        self._preempter.start(sequence, match, plan.copies)
-        self._leave_waiting(sequence)
-        sequence.move_to(SequenceStatus.RUNNING)
-        insort(self._running, sequence, key=self._rank)
-
-    def _park(self, sequence: Sequence, plan: Plan) -> None:
+    def _park(self, sequence: Sequence, plan: Plan, *, to_newcomer: bool = False) -> None:
         self._preempter.park(sequence, plan.copies)
-        sequence.move_to(SequenceStatus.PARKED)
-        self._running.remove(sequence)
-        insort(self._waiting, sequence, key=self._rank)
-        self._num_parked += 1
+        holds = to_newcomer and self._holds_displaced
+        self._order.park(sequence, holds=holds)
         plan.preempted.append(sequence)
-
-    def _displace(self, sequence: Sequence, plan: Plan) -> None:
-        self._park(sequence, plan)
-        if self._holds_displaced:
+        if holds:
             plan.held.append(sequence)
-            self._waiting.remove(sequence)
-            self._held[sequence.seq_id] = sequence
-
-    def _leave_waiting(self, sequence: Sequence) -> None:
-        if self._held.pop(sequence.seq_id, None) is None:
-            self._waiting.remove(sequence)
-        self._num_parked -= sequence.status is SequenceStatus.PARKED

@@ -12,6 +12,7 @@ from scheduling.admission import Admission, AdmissionBounds
 from scheduling.errors import LeaseEnded
 from scheduling.events import Event, Expired, Moved, Resumed, Shed
 from scheduling.fleet import Fleet
+from scheduling.front_door import FrontDoor
 from scheduling.granting import Granting
 from scheduling.hopeless import never_fits, too_late
 from scheduling.lease_desk import LeaseDesk
@@ -21,8 +22,8 @@ from scheduling.queue import QueuedTicket
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
-from scheduling.shedding import make_room
 from scheduling.snapshot import QueueSnapshot, take_snapshot
+from scheduling.traffic import TrafficCount
 from scheduling.waiting_room import WaitingRoom
 
 __all__ = ["Dispatcher", "Expired", "Moved", "QueueSnapshot", "ReplicaState", "Resumed", "Shed"]
@@ -52,7 +53,9 @@ class Dispatcher:
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
         self._granting = Granting(self._room, self._fleet, self._leases)
+        self._door = FrontDoor(self._room, self._admission, self._granting, self._leases)
         self._events: list[Event] = []
+        self._traffic = TrafficCount()
         self._now_s: float | None = None
 
     @property
@@ -87,7 +90,8 @@ class Dispatcher:
         return min((first_s for first_s in firsts if first_s is not None), default=None)
 
     def snapshot(self, now_s: float) -> QueueSnapshot:
-        return take_snapshot(self._room.queue, self._fleet, self._advance(now_s))
+        now_s, rate = self._advance(now_s), self._admission.rate
+        return take_snapshot(self._room.queue, self._fleet, self._leases, rate, self._traffic.so_far, now_s)
 
     def drain_events(self) -> list[Event]:
         """What owners and replicas must be told since the last call, beside grants."""
@@ -118,7 +122,7 @@ class Dispatcher:
         if known is not None and state.incarnation < known.state.incarnation:
             return
         if known is not None and state.incarnation > known.state.incarnation:
-            self._leases.end_claimed_on(state.replica_id)
+            self._leave(self._leases.end_claimed_on(state.replica_id))
         self._fleet.register(state)
         self._leases.replica_registered(state.replica_id)
         for lease_id in holding:
@@ -128,18 +132,30 @@ class Dispatcher:
                 self.park(lease_id, state.replica_id)
 
     def remove_replica(self, replica_id: str) -> list[str]:
-        """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id."""
+        """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id.
+
+        One that drains goes on with what it runs; those who gave way there would wait for ever, so they move.
+        """
         self._withdraw_grants(replica_id)
         lost = self._leases.end_on(replica_id)
         for lease_id in lost:
-            self._room.take(lease_id)  # those that were parked there
+            if self._room.take(lease_id) is not None:
+                self._events.append(Moved(replica_id, lease_id))
         self._fleet.remove(replica_id)
+        self._admission.rate.forget(replica_id)
         return lost
 
     def quarantine(self, replica_id: str) -> None:
         """No grants go there until it registers again; what it runs goes on."""
         self._withdraw_grants(replica_id)
         self._fleet.quarantine(replica_id)
+
+    def observe_service(self, replica_id: str, num_served: int, now_s: float) -> None:
+        """The replica has computed so many tokens since its start: what waits is predicted from that."""
+        rate = self._admission.rate
+        rate.observe(replica_id, num_served, self._advance(now_s), is_busy=self._room.backlog().num_waiting > 0)
+        if (tokens_per_s := rate.tokens_per_s) is not None:
+            self._room.queue.turns.set_rate(tokens_per_s)
 
     def claim(self, lease_id: str, replica_id: str) -> None:
         """The replica holds the lease, whatever became of the grant here; the first of two claims stands."""
@@ -168,7 +184,12 @@ class Dispatcher:
         """
         parked = self._leases.park(lease_id, replica_id, self._take_unleased(lease_id))
         if parked is not None:
-            self._room.enter(parked)
+            self._room.enter(parked, self._now_s)
+
+    def restamp(self, lease_id: str, level: int) -> None:
+        """The replica's engine has let it fall to this level. An unknown id is fine."""
+        self._leases.restamp(lease_id, level)
+        self._room.restamp(lease_id, level)
 
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
@@ -177,6 +198,7 @@ class Dispatcher:
 
         Raises:
             QueueFull: too much waits, and nobody who may be shed has a lower key.
+            WaitTooLong: it would wait for longer than its class may.
             DeadlineUnmeetable, DeadlinePassed: it cannot start in time.
             NeverFits: no registered replica is large enough.
             LeaseEnded: this attempt is over.
@@ -190,10 +212,11 @@ class Dispatcher:
         newcomer = self._room.stamped(ticket, owner, now_s)
         if (hopeless := too_late(newcomer, now_s) or never_fits(newcomer, self._fleet)) is not None:
             raise hopeless
-        self._room.enter(newcomer)
-        if ticket.stamp is None and self._admission.is_exceeded_by(self._room.backlog()):
-            self._grant_heads(now_s)  # nobody gives way to an idle slot
-            self._make_room(newcomer, now_s)
+        if ticket.stamp is not None:
+            self._room.enter(newcomer)
+        else:
+            self._events += self._door.let_in(newcomer, now_s, self._grant_heads)
+        self._traffic.count_arrival(newcomer)
         return newcomer.stamp
 
     def cancel(self, lease_id: str) -> None:
@@ -205,8 +228,7 @@ class Dispatcher:
 
         num_served: tokens of prompt and answer that it was served; None where that is not known.
         """
-        if self._end(lease_id, num_served) is not None:
-            self._admission.count_release()
+        self._end(lease_id, num_served)
 
     def fail(self, lease_id: str) -> None:
         """The attempt is over and never ran, so it does not count as served. Idempotent; an unknown id is fine."""
@@ -236,7 +258,6 @@ class Dispatcher:
         """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue."""
         before_s = now_s if self._now_s is None else self._now_s
         self._now_s = max(before_s, now_s, before_s if at_least_s is None else at_least_s)
-        self._admission.pass_time(self._now_s - before_s, self.num_running)
         return self._now_s
 
     def _leased(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
@@ -256,20 +277,19 @@ class Dispatcher:
         queued = self._room.get(lease_id)
         return None if queued is None or queued.parked_on is not None else self._room.take(lease_id)
 
-    def _end(self, lease_id: str, num_served: int | None) -> Lease | None:
+    def _end(self, lease_id: str, num_served: int | None) -> None:
         self._room.take(lease_id)
         lease = self._leases.end(lease_id)
         if lease is not None and lease.queued is not None and num_served is not None:
             self._room.queue.settle(lease.queued, num_served)
-        return lease
+            if num_served:
+                self._room.lengths.observe(lease.queued.ticket, num_served)
+                self._admission.rate.observe_release(lease.queued.num_charged, num_served)
 
-    def _make_room(self, newcomer: QueuedTicket, now_s: float) -> None:
-        """Sheds lower keys, or refuses the newcomer; nothing to do when it has been granted meanwhile."""
-        if newcomer.lease_id not in self._room:
-            return
-        for shed in make_room(newcomer, self._room, self._admission, now_s):
-            self._leases.give_up(shed.lease_id)
-            self._events.append(shed)
+    def _leave(self, lost: Sequence[str]) -> None:
+        """Those of them that were parked waited to go on where they were; they do no more."""
+        for lease_id in lost:
+            self._room.take(lease_id)
 
     def _withdraw_grants(self, replica_id: str) -> None:
         """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""
@@ -283,6 +303,8 @@ class Dispatcher:
     def _sweep(self, now_s: float) -> list[Expired]:
         for untaken in self._leases.take_due(now_s):
             self._room.return_ungranted(untaken)
+        for raised in self._room.promote(now_s):
+            self._leases.restamp(raised.lease_id, raised.stamp.level)
         overdue = self._room.take_overdue(now_s)
         for expired in overdue:
             self._leases.give_up(expired.lease_id)

@@ -6,6 +6,7 @@ class attribute would hide the fact itself where a framework wraps the error in 
     SchedulingError
     |-- QueueFull               the waiting room is full: come back later
     |   `-- QueueTokensFull     the same, counted in tokens
+    |-- WaitTooLong             refused on arrival: it would wait for too long
     |-- DeadlineUnmeetable      refused on arrival: it could not start in time
     |-- DeadlinePassed          accepted, and waited too long
     |-- NeverFits               no replica is large enough, now or later
@@ -50,14 +51,33 @@ class QueueTokensFull(QueueFull):
 
 
 @dataclass(eq=False)
+class WaitTooLong(SchedulingError):
+    """The request would start too late to be of use, so it is refused on arrival. The ingress says when to return."""
+
+    predicted_wait_s: float
+    max_wait_s: float
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"the expected wait is {self.predicted_wait_s:.0f} s, at most {self.max_wait_s:g} s may be; "
+            f"retry after {self.retry_after_s:g} s"
+        )
+
+
+@dataclass(eq=False)
 class DeadlineUnmeetable(SchedulingError):
     """The answer could not start in time, so the request is refused on arrival. The ingress catches it."""
 
     deadline_s: float
     predicted_wait_s: float
+    retry_after_s: float
 
     def __str__(self) -> str:
-        return f"deadline_s: {self.deadline_s:g} s cannot be met, expected wait {self.predicted_wait_s:g} s"
+        return (
+            f"deadline_s: {self.deadline_s:g} s cannot be met, the expected wait is {self.predicted_wait_s:g} s; "
+            f"retry after {self.retry_after_s:g} s"
+        )
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from scheduling.errors import DeadlinePassed, NeverFits, QueueFull
 from scheduling.queue import QueuedTicket
+from scheduling.score import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,11 @@ class Shed:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A parked request may run again on its replica: it is next, and there is a slot."""
+    """A parked request may run again on its replica, under this stamp: it is next, and there is a slot."""
 
     replica_id: str
     lease_id: str
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)

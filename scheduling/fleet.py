@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from scheduling.affinity import PrefixAffinity
 from scheduling.lazy_heap import LazyHeap
 from scheduling.replicas import Held, Replica, ReplicaState, WaitReason
 from scheduling.request import TokenNeed
+
+BUSIER = 2  # a replica is preferred for its cache unless another has more than so many times its free slots
 
 
 class Fleet:
@@ -21,6 +24,7 @@ class Fleet:
         self._weakest = LazyHeap()
         self._changed: set[str] = set()  # their place in `_weakest` is to be worked out anew
         self._max_request_tokens: int | None = None
+        self._affinity = PrefixAffinity()
 
     def __iter__(self) -> Iterator[Replica]:
         """By replica id."""
@@ -47,6 +51,7 @@ class Fleet:
         self._roomiest.discard(replica_id)
         self._weakest.discard(replica_id)
         self._changed.discard(replica_id)
+        self._affinity.forget(replica_id)
         self._note_largest()
 
     def quarantine(self, replica_id: str) -> None:
@@ -72,18 +77,42 @@ class Fleet:
                 replica.hold(lease_id, Held(held.num_tokens, key_of(lease_id), held.is_parked))
             self._place(replica)
 
-    def best_for(self, need: TokenNeed) -> str | None:
-        """The replica with room that has most free slots, then most free KV tokens, then the lowest id."""
+    def best_for(self, need: TokenNeed, prefixes: Sequence[str] = ()) -> str | None:
+        """The replica with room that holds most of the prompt, then has most free slots, then most free KV tokens, then
+        the lowest id. One that is far busier than another is not preferred for what it holds."""
+        return self._nearest(need, prefixes) or self._roomiest_for(need)
+
+    def remember(self, replica_id: str, prefixes: Sequence[str]) -> None:
+        """A prompt that begins so is granted there."""
+        if prefixes and len(self._replicas) > 1:
+            self._affinity.remember(replica_id, prefixes, self._replicas[replica_id].state.kv_tokens)
+
+    def _nearest(self, need: TokenNeed, prefixes: Sequence[str]) -> str | None:
+        most = self._roomiest.first_position()
+        if not prefixes or most is None:
+            return None
+        for replica_ids in self._affinity.holders(prefixes):
+            replicas = [self._replicas[replica_id] for replica_id in replica_ids]
+            near = [each for each in replicas if each.has_room_for(need) and -most[0] <= BUSIER * each.num_free_slots]
+            if near:
+                return min(near, key=_load).state.replica_id
+        return None
+
+    def _roomiest_for(self, need: TokenNeed) -> str | None:
         roomiest = self._roomiest.first()
         if roomiest is None or self._replicas[roomiest].has_room_for(need):
             return roomiest
         candidates = [replica for replica in self._replicas.values() if replica.has_room_for(need)]
         return min(candidates, key=_load).state.replica_id if candidates else None
 
-    def where_outranked(self, need: TokenNeed, key: float, level: float) -> str | None:
+    @property
+    def has_free_slot(self) -> bool:
+        return len(self._roomiest) > 0
+
+    def where_outranked(self, need: TokenNeed, key: float, margin: Callable[[float], float]) -> str | None:
         """The replica where the lowest of all keys runs, if `key` outranks it by the replica's margin; None if not.
 
-        level: what a level of priority is worth, in key units.
+        margin: what so many levels of priority are worth, in key units.
         """
         for replica_id in self._changed:
             self._place_victim(self._replicas[replica_id])
@@ -94,7 +123,7 @@ class Fleet:
         replica = self._replicas[weakest]
         victim = replica.next_victim()
         assert victim is not None, f"{weakest} has nobody to give way"
-        is_outranked = key > victim.key + replica.state.preemption_margin_levels * level
+        is_outranked = key > victim.key + margin(replica.state.preemption_margin_levels)
         return weakest if is_outranked and replica.could_make_room_for(need, victim) else None
 
     def max_request_tokens(self) -> int | None:

@@ -23,10 +23,18 @@ class Granting:
 
     def run(self, now_s: float, events: list[Event]) -> None:
         """Grants for as long as the head can be served; what has to be told beside grants is added to `events`."""
+        if self._room.policy.ages and self._fleet.has_free_slot:
+            self._room.refresh(now_s)
         while (head := self._room.head()) is not None:
             served = self._unpark(head, events) if head.parked_on is not None else self._grant(head, now_s, events)
             if not served:
                 return
+
+    def could_serve(self, newcomer: QueuedTicket) -> bool:
+        """Whether it would not wait at all: it comes before all who do, and there is a place for it."""
+        head = self._room.head()
+        is_first = head is None or self._room.key_now(newcomer) > self._room.key_now(head)
+        return is_first and self._place_for(newcomer) is not None
 
     def _grant(self, head: QueuedTicket, now_s: float, events: list[Event]) -> bool:
         if (hopeless := never_fits(head, self._fleet)) is not None:
@@ -37,15 +45,16 @@ class Granting:
         if (replica_id := self._place_for(head)) is None:
             return False
         self._leases.grant(self._room.grant(head), replica_id, self._room.policy, now_s)
+        self._fleet.remember(replica_id, head.ticket.prefixes)
         return True
 
     def _place_for(self, head: QueuedTicket) -> str | None:
         """Where there is room, else where the lowest of all that run gives way; the engine there chooses the victim."""
         need, policy = head.ticket.need, self._room.policy
-        roomy = self._fleet.best_for(need)
+        roomy = self._fleet.best_for(need, head.ticket.prefixes)
         if roomy is not None:
             return roomy
-        return self._fleet.where_outranked(need, self._room.key_now(head), level=policy.margin(1))
+        return self._fleet.where_outranked(need, self._room.key_now(head), policy.margin)
 
     def _unpark(self, head: QueuedTicket, events: list[Event]) -> bool:
         """A parked one goes on where it is, or, where only another replica has room, moves."""
@@ -53,7 +62,7 @@ class Granting:
         home = self._fleet.get(head.parked_on)
         if home is not None and home.has_room_for(head.ticket.need):
             self._leases.resume(self._room.grant(head))
-            events.append(Resumed(head.parked_on, head.lease_id))
+            events.append(Resumed(head.parked_on, head.lease_id, head.stamp))
         elif self._fleet.best_for(head.ticket.need) is not None:
             self._room.grant(head)
             events.append(Moved(head.parked_on, head.lease_id))

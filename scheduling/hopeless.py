@@ -20,4 +20,4 @@ def too_late(queued: QueuedTicket, now_s: float) -> DeadlinePassed | DeadlineUnm
     waited_s = now_s - queued.stamp.arrival_s
     if deadline_s is None or waited_s < deadline_s:
         return None
-    return DeadlinePassed(deadline_s, waited_s) if waited_s > 0 else DeadlineUnmeetable(deadline_s, 0.0)
+    return DeadlinePassed(deadline_s, waited_s) if waited_s > 0 else DeadlineUnmeetable(deadline_s, 0.0, 1.0)

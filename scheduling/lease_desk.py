@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduling.fleet import Fleet
@@ -30,6 +31,10 @@ class LeaseDesk:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def __iter__(self) -> Iterator[Lease]:
+        """In no useful order."""
+        return iter(self._table)
 
     def get(self, lease_id: str) -> Lease | None:
         return self._table.get(lease_id)
@@ -62,6 +67,13 @@ class LeaseDesk:
         parked = None if queued is None else replace(queued, parked_on=replica_id)
         self._table.hold(Lease(lease_id, replica_id, LeaseStatus.PARKED, parked))
         return parked
+
+    def restamp(self, lease_id: str, level: int) -> None:
+        """The ticket of a lease, if it has one, has another level."""
+        lease = self._table.get(lease_id)
+        if lease is not None and lease.queued is not None:
+            stamp = replace(lease.queued.stamp, level=level)
+            self._table.hold(replace(lease, queued=replace(lease.queued, stamp=stamp)))
 
     def resume(self, queued: QueuedTicket) -> None:
         """A parked one may run again where it is."""
@@ -120,10 +132,12 @@ class LeaseDesk:
         """Books what was claimed by the replica before it was known."""
         self._table.book_again(replica_id)
 
-    def end_claimed_on(self, replica_id: str) -> None:
-        """The replica began anew: what it ran is over."""
-        for lease_id in self._table.claimed_on(replica_id):
+    def end_claimed_on(self, replica_id: str) -> list[str]:
+        """The replica began anew, and what it ran or had parked is over; returns the ids."""
+        lost = self._table.claimed_on(replica_id)
+        for lease_id in lost:
             self.end(lease_id)
+        return lost
 
     def take_untold_on(self, replica_id: str) -> list[QueuedTicket]:
         """Takes back the leases there whose owners have not been told of them; returns the tickets."""

@@ -15,11 +15,11 @@ def overtaking_slack_s(starting: Stamp, waiting: Stamp, policy: ScorePolicy, mar
     """Seconds by which `starting` could have arrived later and still start before `waiting`.
 
     The right side less the left side of `a_j - a_i < (alpha/beta)(p_j - p_i) + pi_i - pi_j + margin/beta`, with `j`
-    starting and `i` waiting; `margin` is in key units. Infinite when beta is 0: there is no bound then.
+    starting and `i` waiting; `margin` is in key units. Infinite where the policy gives no bound, as with a beta of 0.
     """
-    if policy.beta == 0:
+    if not policy.bounds_overtaking:
         return math.inf
-    head_start_s = policy.head_start_s(starting.priority - waiting.priority) + margin / policy.beta
+    head_start_s = policy.head_start_s(starting.priority - waiting.priority) + margin / _key_per_s(policy)
     return head_start_s + waiting.penalty_s - starting.penalty_s - (starting.arrival_s - waiting.arrival_s)
 
 
@@ -59,7 +59,7 @@ class OvertakingMonitor:
 
     def started(self, tenant: str, stamp: Stamp, tag_s: Callable[[str], float]) -> None:
         """Somebody who has left starts now. tag_s: each tenant's tag as a time, as it stood when this was decided."""
-        if self._policy.beta == 0:
+        if not self._policy.bounds_overtaking:
             return
         for other, overdue in self._most_overdue.items():
             first = overdue.first()
@@ -99,4 +99,9 @@ def _rounding_s(one: Stamp, other: Stamp, policy: ScorePolicy) -> float:
     largest = max(
         max(abs(policy.alpha * stamp.priority), abs(policy.beta * stamp.effective_arrival_s)) for stamp in (one, other)
     )
-    return _ROUNDING_ULPS * math.ulp(largest) / policy.beta
+    return _ROUNDING_ULPS * math.ulp(largest) / _key_per_s(policy)
+
+
+def _key_per_s(policy: ScorePolicy) -> float:
+    """What a second of waiting is worth, in key units."""
+    return 1.0 if policy.name == "fcfs" else policy.beta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from scheduling.fairness import FairShares
@@ -11,6 +11,7 @@ from scheduling.lazy_heap import LazyHeap, Position
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.tenant_turns import TenantTurns
+from scheduling.work_ahead import WorkAhead
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class WaitingQueue:
         self._queued: dict[str, QueuedTicket] = {}
         self._lines: dict[str, LazyHeap] = {}
         self._sheddable_worst_first = LazyHeap()
+        self._work = WorkAhead(policy.grain)
         self._num_tokens = self._num_parked = 0
         self._next_seq = 0
 
@@ -189,15 +191,32 @@ class WaitingQueue:
             self._note_head(queued.tenant)
         return queued
 
-    def rekey(self, policy: ScorePolicy) -> None:
-        """Orders everyone anew under other weights; stamps stay as they are."""
+    def rekey(self, policy: ScorePolicy, restamp: Callable[[Ticket, Stamp], Stamp] | None = None) -> None:
+        """Orders everyone anew under another policy; stamps stay as they are but for what `restamp` adds to them."""
         self._policy = policy
-        self._lines, self._sheddable_worst_first = {}, LazyHeap()
+        if restamp is not None:
+            for lease_id, queued in self._queued.items():
+                self._queued[lease_id] = replace(queued, stamp=restamp(queued.ticket, queued.stamp))
+        self._lines, self._sheddable_worst_first, self._work = {}, LazyHeap(), WorkAhead(policy.grain)
+        self._num_tokens = self._num_parked = 0
         for queued in self._queued.values():
+            self._count(queued, 1)
             self._index(queued)
         self._turns.set_policy(policy)
         for tenant in self._lines:
             self._note_head(tenant)
+
+    def tokens_ahead(self, newcomer: QueuedTicket, num_more: float = 0.0) -> float:
+        """Expected tokens of those who would run before it, and `num_more` of its own tenant."""
+        return self._work.of(newcomer.tenant, self._policy.line_key(newcomer.stamp), self._shares.weights, num_more)
+
+    def num_waiting_by_tenant(self) -> dict[str, int]:
+        return {tenant: len(line) for tenant, line in self._lines.items()}
+
+    @property
+    def tenant_weights(self) -> Mapping[str, float]:
+        """As they were set."""
+        return self._shares.weights
 
     def set_tenant_weights(self, weights: Mapping[str, float]) -> None:
         self._turns.set_weights(weights)
@@ -205,6 +224,7 @@ class WaitingQueue:
     def _count(self, queued: QueuedTicket, sign: int) -> None:
         if queued.parked_on is None:
             self._num_tokens += sign * queued.ticket.num_tokens
+            self._work.add(queued.tenant, self._policy.line_key(queued.stamp), sign * queued.ticket.need.expected)
         else:
             self._num_parked += sign
 

@@ -21,9 +21,10 @@ class ReplicaState:
     parked_limit: how many sequences its engine holds beside `max_num_seqs` running ones, because they gave way; 0 where
         nobody gives way.
     preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
+    started_in_s: what its start took; None where it does not say.
 
     Raises:
-        ValueError: a limit is below 1, or one of the last two is negative.
+        ValueError: a limit is below 1, or one of the others is negative or not a number, or the start took for ever.
     """
 
     replica_id: str
@@ -33,6 +34,7 @@ class ReplicaState:
     incarnation: int
     parked_limit: int = 0
     preemption_margin_levels: float = 5.0
+    started_in_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "kv_tokens", "max_model_len"):
@@ -41,6 +43,8 @@ class ReplicaState:
         for name in ("parked_limit", "preemption_margin_levels"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
+        if self.started_in_s is not None and not 0 <= self.started_in_s < math.inf:
+            raise ValueError(f"started_in_s: expected a finite number of at least 0, got {self.started_in_s!r}")
 
     @property
     def max_request_tokens(self) -> int:

@@ -28,6 +28,8 @@ class Ticket:
     request_id: what the client sees; shared by all choices and attempts.
     max_output_tokens: the most that this attempt may still generate.
     deadline_s: the answer must start within so many seconds of arrival; None means no deadline.
+    content: what tells its prompt from others (a hash), so that a client which comes back is known; never the prompt.
+    prefixes: hashes of its prompt's beginnings, a step of `affinity.PREFIX_TOKENS` longer each.
     stamp: None on the first attempt (the queue stamps it); kept when the request is queued again after a failure.
 
     Raises:
@@ -43,6 +45,8 @@ class Ticket:
     service_class: str = "standard"
     deadline_s: float | None = None
     stamp: Stamp | None = None
+    content: str = ""
+    prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("num_prompt_tokens", "max_output_tokens"):

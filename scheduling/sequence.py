@@ -35,6 +35,7 @@ class Sequence:
     num_computed: leading tokens whose KV is in the cache; 0 while it is parked.
     num_room: tokens that its blocks can hold.
     num_reached: `num_computed` when it was last parked; 0 if it never was.
+    num_at_level: tokens computed when it came to its level, where the policy has levels.
     num_cached: prompt tokens that the first admission found in the cache.
     reuse_prefix: whether it may start from cached blocks.
     wants_prompt_logits: every prompt token's logits are asked for, so none may come from cached blocks either.
@@ -53,6 +54,7 @@ class Sequence:
     num_cached: int | None = None
     num_room: int = 0
     num_reached: int = 0
+    num_at_level: int = 0
 
     @property
     def num_pending(self) -> int:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from scheduling.admission import Admission
+from scheduling.admission import Admission, AdmissionBounds
 from scheduling.events import Shed
 from scheduling.queue import QueuedTicket
 from scheduling.waiting_room import WaitingRoom
 
 
-def make_room(newcomer: QueuedTicket, room: WaitingRoom, admission: Admission, now_s: float) -> list[Shed]:
+def make_room(
+    newcomer: QueuedTicket, room: WaitingRoom, admission: Admission, bounds: AdmissionBounds, now_s: float
+) -> list[Shed]:
     """Takes out the lowest keys until the rest, the newcomer among them, may wait; returns who gave way.
+
+    bounds: what counts for the newcomer.
 
     Raises:
         QueueFull: the newcomer would have to give way itself, so it alone was taken out.
     """
-    victims = _shed_below(newcomer, room, admission)
+    victims = _shed_below(newcomer, room, bounds)
     if victims is None:
         room.take(newcomer.lease_id)
-        raise admission.refusal(room.backlog(), now_s)
-    return [Shed.of(victim, admission.refusal(room.backlog(), now_s)) for victim in victims]
+        raise admission.refusal(newcomer, room.backlog(), bounds, now_s)
+    return [Shed.of(victim, admission.refusal(victim, room.backlog(), bounds, now_s)) for victim in victims]
 
 
-def _shed_below(newcomer: QueuedTicket, room: WaitingRoom, admission: Admission) -> list[QueuedTicket] | None:
+def _shed_below(newcomer: QueuedTicket, room: WaitingRoom, bounds: AdmissionBounds) -> list[QueuedTicket] | None:
     """Those who gave way; None when the newcomer would have to, and then everyone is where they were.
 
     Only work below standard priority gives way, and only to a higher key.
     """
     victims: list[QueuedTicket] = []
-    while admission.is_exceeded_by(room.backlog()):
+    while bounds.are_exceeded_by(room.backlog()):
         lowest = room.queue.lowest()
         if lowest is None or room.queue.position(lowest) <= room.queue.position(newcomer):
             for spared in victims:

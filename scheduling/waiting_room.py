@@ -7,6 +7,7 @@ from dataclasses import replace
 from scheduling.errors import DeadlinePassed
 from scheduling.events import Expired
 from scheduling.lazy_heap import LazyHeap
+from scheduling.lengths import LengthEstimate
 from scheduling.overtaking import OvertakingMonitor
 from scheduling.queue import Backlog, QueuedTicket, WaitingQueue
 from scheduling.request import Ticket
@@ -19,6 +20,8 @@ class WaitingRoom:
     def __init__(self, policy: ScorePolicy) -> None:
         self._queue = WaitingQueue(policy)
         self._deadlines = LazyHeap()
+        self._below_best = LazyHeap()  # since when, of those whose level may be raised
+        self.lengths = LengthEstimate()
         self.overtaking = OvertakingMonitor(policy)
 
     def __len__(self) -> int:
@@ -38,29 +41,62 @@ class WaitingRoom:
 
     def reweigh(self, policy: ScorePolicy) -> None:
         """Takes new weights as a new epoch; the epoch of `policy` itself is not read."""
-        self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1))
+        self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1), self._measured)
         self.overtaking.rekey(self.policy)
+
+    def refresh(self, now_s: float) -> None:
+        """Keys that change with time are worked out anew: O(n log n)."""
+        self._queue.rekey(self.policy.as_of(now_s))
+
+    def restamp(self, lease_id: str, level: int) -> QueuedTicket | None:
+        """Gives one that waits another level; None when it does not wait."""
+        if (queued := self.take(lease_id)) is None:
+            return None
+        restamped = replace(queued, stamp=replace(queued.stamp, level=level))
+        self.enter(restamped)
+        return restamped
+
+    def promote(self, now_s: float) -> list[QueuedTicket]:
+        """Raises those to the best level who have waited for long enough; returns them."""
+        if not self.policy.has_levels:
+            return []
+        due = self._below_best.pop_up_to((now_s - self.policy.promote_after_s,))
+        raised = (self.restamp(lease_id, 0) for lease_id in due)
+        return [queued for queued in raised if queued is not None]
 
     def stamped(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket:
         """The ticket with its place in the order, not waiting yet. The one place where a stamp is made."""
-        stamp = ticket.stamp or Stamp(priority=ticket.priority, arrival_s=now_s)
+        stamp = ticket.stamp or self._measured(ticket, Stamp(priority=ticket.priority, arrival_s=now_s))
         return self._queue.new_entry(ticket, stamp, owner)
 
-    def enter(self, queued: QueuedTicket) -> None:
+    def _measured(self, ticket: Ticket, stamp: Stamp) -> Stamp:
+        """The stamp with what the policy in force goes by."""
+        policy = self.policy
+        if policy.goes_by_length and not stamp.num_tokens:
+            return replace(stamp, num_tokens=self.lengths.expected_tokens(ticket))
+        if policy.has_levels and ticket.stamp is None:
+            return replace(stamp, level=policy.first_level(ticket.num_prompt_tokens))
+        return stamp
+
+    def enter(self, queued: QueuedTicket, now_s: float | None = None) -> None:
         """Lets it wait at the place that its stamp gives it, for the first time or again."""
         self._queue.restore(queued)
+        if queued.stamp.level:
+            self._below_best.push(queued.lease_id, (queued.stamp.arrival_s if now_s is None else now_s,))
         self.overtaking.entered(queued.lease_id, queued.tenant, queued.stamp)
         if queued.ticket.deadline_s is not None and queued.parked_on is None:
             self._deadlines.push(queued.lease_id, (queued.stamp.arrival_s + queued.ticket.deadline_s,))
 
     def take(self, lease_id: str) -> QueuedTicket | None:
         """Takes a ticket out, and its deadline with it; None when it does not wait."""
+        self._below_best.discard(lease_id)
         self._deadlines.discard(lease_id)
         self.overtaking.left(lease_id)
         return self._queue.remove(lease_id)
 
     def grant(self, queued: QueuedTicket) -> QueuedTicket:
         """Takes a ticket out because it runs now. The monitor sees it before the tenants' accounts do."""
+        self._below_best.discard(queued.lease_id)
         self._deadlines.discard(queued.lease_id)
         self.overtaking.left(queued.lease_id)
         self.overtaking.started(queued.tenant, queued.stamp, self._queue.turns.tag_s)

@@ -26,9 +26,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Who was held may go on."""
+    """Who was held may go on, under this stamp."""
 
     lease_id: str
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Progress:
     """What a step gave, by lease: whose first token it was, and whose last.
 
     preempted: who gave way before it. held: those of them who wait for `Resume` or `Move`. moved: who left for another
-    replica.
+    replica. fallen: whose level has changed, under policies that have levels.
     """
 
     begun: list[str] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Progress:
     preempted: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     moved: list[Gone] = field(default_factory=list)
+    fallen: list[tuple[str, int]] = field(default_factory=list)
 
 
 Command = Work | Resume | Move

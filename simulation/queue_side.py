@@ -79,6 +79,10 @@ class QueueSide:
         """The replica let the request give way to another."""
         self._dispatcher.park(lease_id, replica_id)
 
+    def fallen(self, lease_id: str, level: int) -> None:
+        """The replica let it fall to this level."""
+        self._dispatcher.restamp(lease_id, level)
+
     def end(self, lease_id: str, num_served: int) -> None:
         """The replica has done with it; it computed so many tokens for it."""
         self._dispatcher.release(lease_id, num_served)

@@ -168,8 +168,8 @@ class SimulatedReplica:
         match command:
             case Work():
                 self._add(command)
-            case Resume(lease_id):
-                self._batcher.resume(lease_id)
+            case Resume(lease_id, stamp):
+                self._batcher.resume(lease_id, stamp)
             case Move(lease_id):
                 self._moved.append(self._leave(lease_id))
 
@@ -220,6 +220,7 @@ class SimulatedReplica:
         else:
             self._end_parts(step.plan.slices, progress)
             self._find_decoding()
+        progress.fallen.extend((each.seq_id, each.stamp.level) for each in self._batcher.take_fallen())
 
     def _end_decodes(self, plan: Plan, progress: Progress) -> None:
         """All of those who decode, or none."""

@@ -110,7 +110,7 @@ class Twin:
         for grant in decisions.granted:
             self.calendar.at(engines_s, self._reaches_engine, grant)
         for resumed in decisions.resumed:
-            self._tells(engines_s, resumed.replica_id, Resume(resumed.lease_id))
+            self._tells(engines_s, resumed.replica_id, Resume(resumed.lease_id, resumed.stamp))
         for moved in decisions.moved:
             self._tells(engines_s, moved.replica_id, Move(moved.lease_id))
         for given_up in decisions.given_up:
@@ -176,6 +176,8 @@ class Twin:
             self.calendar.at(released_s, self._is_parked, (lease_id, replica_id))
         for gone in progress.moved:
             self.calendar.at(released_s, self._is_moved, gone)
+        for fallen in progress.fallen:
+            self.calendar.at(released_s, self._has_fallen, fallen)
 
     def _is_released(self, gone: Gone) -> None:
         self.queue.end(gone.lease_id, gone.num_served)
@@ -185,6 +187,9 @@ class Twin:
     def _is_parked(self, parked: tuple[str, str]) -> None:
         self.queue.parked(*parked)
         self._decide()
+
+    def _has_fallen(self, fallen: tuple[str, int]) -> None:
+        self.queue.fallen(*fallen)
 
     def _is_moved(self, gone: Gone) -> None:
         """Its ingress asks again, for what is left of it, when the queue knows that it has left its replica."""

@@ -18,6 +18,8 @@ def make_ticket(
     stamp: Stamp | None = None,
     tenant: str = "default",
     service_class: str = "standard",
+    content: str = "",
+    prefixes: tuple[str, ...] = (),
 ) -> Ticket:
     return Ticket(
         lease_id=lease_id,
@@ -29,6 +31,8 @@ def make_ticket(
         stamp=stamp,
         tenant=tenant,
         service_class=service_class,
+        content=content,
+        prefixes=prefixes,
     )
 
 
@@ -40,8 +44,11 @@ def make_replica(
     max_model_len: int = 1_000,
     incarnation: int = 1,
     parked_limit: int = 0,
+    preemption_margin_levels: float = 5.0,
 ) -> ReplicaState:
-    return ReplicaState(replica_id, max_num_seqs, kv_tokens, max_model_len, incarnation, parked_limit)
+    return ReplicaState(
+        replica_id, max_num_seqs, kv_tokens, max_model_len, incarnation, parked_limit, preemption_margin_levels
+    )
 
 
 def make_dispatcher(

@@ -139,10 +139,11 @@ def _queue(model: str, snapshot: QueueSnapshot) -> dict[str, Any]:
     policy = snapshot.policy
     return {
         "model": model,
-        "policy": {"alpha": policy.alpha, "beta": policy.beta, "epoch": policy.epoch},
+        "policy": {"name": policy.name, "alpha": policy.alpha, "beta": policy.beta, "epoch": policy.epoch},
         "num_waiting": len(snapshot.waiting),
         "num_running": snapshot.num_running,
         "waiting_tokens": snapshot.waiting_tokens,
+        "tokens_per_s": snapshot.tokens_per_s,
         "waiting": [{"position": place, **asdict(view)} for place, view in enumerate(snapshot.waiting)],
         "replicas": [asdict(replica) for replica in snapshot.replicas],
     }

@@ -7,7 +7,7 @@ from deployments.config import IngressUserConfig
 from deployments.telemetry import metric_table as table
 from deployments.telemetry.metrics import ServingMetrics
 
-TURNED_AWAY = frozenset({"queue_full", "deadline_unmeetable"})
+TURNED_AWAY = frozenset({"queue_full", "wait_too_long", "deadline_unmeetable"})
 
 
 def count_request(metrics: ServingMetrics, record: RequestRecord, settings: IngressUserConfig) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from deployments.api.generation import Choice
 from deployments.api.model_service import ModelService
 from deployments.api.openai_schemas import RequestFields
+from deployments.api.prompt_identity import content_of, prefixes_of
 from deployments.api.standing import Standing
 from deployments.api.text_assembly import TextAssembly
 from deployments.errors import invalid
@@ -118,6 +119,8 @@ def _ticket(draft: Draft, request: EngineRequest) -> Ticket:
         tenant=draft.standing.tenant,
         service_class=draft.standing.service_class,
         deadline_s=draft.standing.deadline_s,
+        content=content_of(request.prompt_token_ids),
+        prefixes=prefixes_of(request.prompt_token_ids, request.cache_salt),
     )
 
 

@@ -24,6 +24,8 @@ from deployments.telemetry.metrics_reporter import MetricsReporter
 from deployments.telemetry.ray_metrics import RaySink
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher, QueueSnapshot
+from scheduling.load import LoadMeter
+from scheduling.scaling_load import ScalingLoad
 from scheduling.score import ScorePolicy
 
 TICK_S = 0.1  # deadlines, unclaimed grants and silent owners are looked at this often; no grant waits for it
@@ -50,6 +52,7 @@ class PriorityQueue:
         identity = own_identity()
         self._state = QueueState(Dispatcher(first_policy(identity.started_s), AdmissionBounds()), identity)
         self._clock = SteadyWallClock()
+        self._meter = LoadMeter()
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: Any = None
@@ -73,11 +76,22 @@ class PriorityQueue:
         return await self._on_main(self._snapshot())
 
     @ray.method(concurrency_group="control")
+    async def load(self) -> ScalingLoad | None:
+        """What the number of replicas is decided from, measured since the last call; None from a retired queue."""
+        return await self._on_main(self._load())
+
+    @ray.method(concurrency_group="control")
     async def retire(self) -> None:
         await self._on_main(self._retire())
 
     async def _snapshot(self) -> QueueSnapshot:
         return self._state.dispatcher.snapshot(self._clock.now_s())
+
+    async def _load(self) -> ScalingLoad | None:
+        if self._state.identity.retired:
+            return None
+        now_s = self._clock.now_s()
+        return self._meter.read(self._state.dispatcher.snapshot(now_s), self._state.objectives, now_s)
 
     async def _retire(self) -> None:
         self._state.retire()

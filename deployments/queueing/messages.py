@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduling.admission import AdmissionBounds
 from scheduling.errors import SchedulingError
+from scheduling.load import ClassObjective
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -73,15 +75,24 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallen:
+    """The replica's engine has let this lease fall to a level."""
+
+    lease_id: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
 class Register:
     """A replica says that it is here and what it holds; `parked` are those of its leases that gave way to others.
 
-    Repeated as its heartbeat.
+    Repeated as its heartbeat. num_served: prompt and output tokens that it has computed since its start.
     """
 
     state: ReplicaState
     holding: tuple[str, ...] = ()
     parked: tuple[str, ...] = ()
+    num_served: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +106,16 @@ class Leave:
 class Configure:
     """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing.
 
-    tenant_weights: those that are not 1.
+    tenant_weights: those that are not 1. objectives: by the name of the service class.
     """
 
     policy: ScorePolicy
     bounds: AdmissionBounds
     tenant_weights: dict[str, float] = field(default_factory=dict)
+    objectives: Mapping[str, ClassObjective] = field(default_factory=dict)
 
 
-QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Register | Leave | Configure
+QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Fallen | Register | Leave | Configure
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +153,10 @@ class Introduce:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """To a replica: this parked lease may go on."""
+    """To a replica: this parked lease may go on, under this stamp."""
 
     lease_id: str
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from deployments.queueing.messages import (
     Claim,
     Configure,
     Enqueue,
+    Fallen,
     Parked,
     QueueMessage,
     Register,
@@ -18,7 +19,7 @@ from deployments.queueing.messages import (
     Sent,
 )
 
-LEASE_NEWS = (Cancel, Claim, Parked, Release, SendFailed, Sent)  # a queue that is new to us must hear it too
+LEASE_NEWS = (Cancel, Claim, Fallen, Parked, Release, SendFailed, Sent)  # a queue that is new to us must hear it too
 STANDING_NEWS = (Configure, Register)  # said again and again; the newest of a kind says all that the others did
 
 _Key = str | int | type[QueueMessage]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from deployments.queueing.messages import (
     Configure,
     Delivery,
     Enqueue,
+    Fallen,
     Granted,
     Introduce,
     Leave,
@@ -39,6 +40,7 @@ from deployments.queueing.messages import (
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import SchedulingError
 from scheduling.events import Event, Moved, Resumed
+from scheduling.load import ClassObjective
 from scheduling.request import Ticket
 
 POLL_S = 2.0  # a parked poll returns empty after this long; polling again is the owner's heartbeat
@@ -67,6 +69,7 @@ class QueueState:
     ) -> None:
         self.dispatcher = dispatcher
         self.identity = identity
+        self.objectives: Mapping[str, ClassObjective] = {}  # those that an ingress told of last
         self._steady_clock = steady_clock
         self._ticked_s = steady_clock()
         self._first_seq = 1  # above every number that a forgotten owner may have seen
@@ -154,16 +157,20 @@ class QueueState:
                 self.dispatcher.claim(lease_id, replica_id)
             case Parked(lease_id, replica_id):
                 self.dispatcher.park(lease_id, replica_id)
+            case Fallen(lease_id, level):
+                self.dispatcher.restamp(lease_id, level)
             case Register(state):
                 self._registered[state.replica_id] = message
                 self._owner_of_replica[owner] = state.replica_id
                 if self._running is None or state.replica_id in self._running:
                     self._admit(message)
+                    self.dispatcher.observe_service(state.replica_id, message.num_served, now_s)
             case Leave(replica_id):
                 self._registered.pop(replica_id, None)
                 self.dispatcher.remove_replica(replica_id)
-            case Configure(policy, bounds, tenant_weights):
+            case Configure(policy, bounds, tenant_weights, objectives):
                 self.dispatcher.reconfigure(policy, bounds, tenant_weights)
+                self.objectives = objectives
             case _:
                 assert_never(message)
 
@@ -195,8 +202,8 @@ class QueueState:
 
     def _tell(self, event: Event) -> None:
         match event:
-            case Resumed(replica_id, lease_id):
-                self._post_to_replica(replica_id, Resume(lease_id))
+            case Resumed(replica_id, lease_id, stamp):
+                self._post_to_replica(replica_id, Resume(lease_id, stamp))
             case Moved(replica_id, lease_id):
                 self._post_to_replica(replica_id, Move(lease_id))
             case _:

@@ -58,6 +58,16 @@ async def test_a_request_is_json_and_asks_for_no_compression() -> None:
     assert request.endswith(b'\r\n\r\n{"max_tokens":3}')
 
 
+async def test_whoever_asks_gets_the_headers_of_the_answer_too() -> None:
+    async with connected(
+        Scripted(b"HTTP/1.1 200 OK\r\nX-FastServe-Key: 1.5\r\ncontent-length: 2\r\n\r\nhi")
+    ) as connection:
+        answer = await connection.ask("/", {})
+
+    assert answer.headers["x-fastserve-key"] == "1.5"
+    assert b"".join(arrival.data for arrival in answer.arrivals) == b"hi"
+
+
 @pytest.mark.parametrize(("answer", "num_connections"), [(OK, 1), (CLOSING, 3)])
 async def test_a_connection_is_kept_while_the_service_keeps_it(answer: bytes, num_connections: int) -> None:
     script = Scripted(answer, answer, answer)

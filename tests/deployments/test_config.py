@@ -11,6 +11,7 @@ from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, pa
 from deployments.config_errors import ConfigError
 from deployments.problems import shortened
 from engine.config import EngineConfig
+from scheduling.score import ScorePolicy
 
 
 def _model(**fields: object) -> dict[str, object]:
@@ -138,6 +139,28 @@ def test_no_user_config_means_every_default() -> None:
     assert settings == IngressUserConfig()
     assert (settings.alpha, settings.beta, settings.bounds.max_waiting) == (1.0, 0.1, 1024)
     assert settings.score_policy(epoch=3).epoch == 3
+    assert settings.score_policy() == ScorePolicy()
+
+
+def test_what_queues_go_by_is_what_stands_in_the_settings() -> None:
+    settings = parse_user_config(
+        {
+            "policy": "skip_join_mlfq",
+            "quantum_tokens": 64,
+            "promote_after_s": 9,
+            "classes": {
+                "urgent": {"min_priority": 5, "ttft_s": 1, "tpot_s": 1, "max_predicted_wait_s": 2},
+                "flex": {"min_priority": -100, "ttft_s": 60, "tpot_s": 1},
+            },
+            "tenants": {"k1": {"name": "a", "weight": 2}, "k2": {"name": "a", "weight": 2}, "k3": {"name": "b"}},
+            "bounds": {"max_waiting": 7, "max_waiting_tokens": 70, "max_predicted_wait_s": 30},
+        }
+    )
+    policy, bounds = settings.score_policy(), settings.admission_bounds()
+    assert (policy.name, policy.quantum_tokens, policy.promote_after_s) == ("skip_join_mlfq", 64, 9)
+    assert (bounds.max_waiting, bounds.max_waiting_tokens) == (7, 70)
+    assert [bounds.max_wait_of(name) for name in ("urgent", "flex")] == [2, 30]
+    assert settings.tenant_weights() == {"a": 2.0, "b": 1.0}
 
 
 def test_tiers_that_are_not_named_keep_their_priorities() -> None:
@@ -153,6 +176,8 @@ def test_a_key_may_stand_there_itself_or_as_its_digest_in_either_case() -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
+        ({"policy": "lottery"}, "user_config.policy: got 'lottery'; expected"),
+        ({"quantum_tokens": 0}, "user_config.quantum_tokens: got 0; expected at least 1"),
         ({"alpha": -1}, "user_config.alpha: got -1; expected at least 0"),
         ({"alpha": float("nan")}, "user_config.alpha: got nan; expected a finite number"),
         ({"alpha": 0, "beta": 0}, "user_config.beta: got 0; expected alpha or beta above 0"),

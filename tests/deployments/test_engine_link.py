@@ -197,10 +197,10 @@ async def test_who_is_held_is_told_and_goes_on_when_it_is_resumed() -> None:
         assert await made.held.get() == "a"
         assert made.link.held_ids == ("a",)
 
-        made.link.resume("a")
-        made.link.resume("unknown")
+        made.link.resume("a", Stamp(0, 0))
+        made.link.resume("unknown", Stamp(0, 0))
 
-        assert (await made.channel.commands.get()).resumed == ["a"]
+        assert (await made.channel.commands.get()).resumed == [("a", Stamp(0, 0))]
         assert made.link.held_ids == ()
         call.cancel()
 

@@ -7,7 +7,7 @@ import pytest
 from engine.backends.fake import fake_token
 from engine.loop import EngineLoop
 from engine.protocol import CommandMessage, EngineRequest, FinishReason
-from scheduling.score import ScorePolicy
+from scheduling.score import ScorePolicy, Stamp
 from tests.engine.factories import make_config, make_engine, make_loop, make_request, run_to_end, tokens_of
 from tests.engine.fake_answers import Saboteur, expected_tokens, reasons
 
@@ -166,7 +166,7 @@ def test_whom_a_newcomer_displaced_is_told_and_waits_for_the_word_to_go_on() -> 
     assert loop.step().held == ["bulk"]
     loop.step()
     assert (loop.has_work, loop.is_idle) == (False, False)
-    loop.apply(CommandMessage(resumed=["bulk"]))
+    loop.apply(CommandMessage(resumed=[("bulk", Stamp(0, 0))]))
     assert [output.lease_id for output in loop.step().outputs] == ["bulk"]
 
 

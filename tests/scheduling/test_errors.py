@@ -14,12 +14,14 @@ from scheduling.errors import (
     QueueFull,
     QueueTokensFull,
     SchedulingError,
+    WaitTooLong,
 )
 
 EXAMPLES = [
     QueueFull(num_waiting=8, max_waiting=8, retry_after_s=2.5),
     QueueTokensFull(num_waiting=9000, max_waiting=8000, retry_after_s=2.5),
-    DeadlineUnmeetable(deadline_s=0, predicted_wait_s=3),
+    WaitTooLong(predicted_wait_s=70, max_wait_s=60, retry_after_s=11),
+    DeadlineUnmeetable(deadline_s=0, predicted_wait_s=3, retry_after_s=4),
     DeadlinePassed(deadline_s=1, waited_s=1.5),
     NeverFits(needed_tokens=9000, max_tokens=8192),
     LeaseEnded(lease_id="lease-1"),

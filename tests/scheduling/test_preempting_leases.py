@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scheduling.dispatcher import Dispatcher
@@ -106,7 +108,7 @@ def test_a_freed_slot_goes_to_the_parked_one_if_it_is_next() -> None:
     enqueue(dispatcher, "newer", now_s=3)
     dispatcher.release("urgent")
     assert granted(dispatcher, now_s=4) == []
-    assert dispatcher.drain_events() == [Resumed("r1", "late")]
+    assert dispatcher.drain_events() == [Resumed("r1", "late", Stamp(0, 1))]
     assert waiting(dispatcher, now_s=4) == ["newer"]
 
 
@@ -143,6 +145,15 @@ def test_a_parked_one_ends_with_its_replica() -> None:
     dispatcher = preempted()
     assert sorted(dispatcher.remove_replica("r1")) == ["early", "late", "urgent"]
     assert waiting(dispatcher) == []
+    assert dispatcher.drain_events() == [Moved("r1", "late")], "it may only be draining"
+
+
+def test_a_parked_one_ends_when_its_replica_begins_anew() -> None:
+    dispatcher = preempted()
+    dispatcher.register_replica(replace(PREEMPTING, incarnation=2))
+    assert (waiting(dispatcher), running(dispatcher)["r1"]) == ([], ())
+    assert granted(dispatcher, now_s=3) == []
+    assert dispatcher.drain_events() == []
 
 
 def test_a_parked_one_is_never_shed_and_its_deadline_is_over() -> None:
@@ -180,7 +191,7 @@ def test_a_restarted_queue_learns_who_is_parked_from_the_replica_and_who_it_is_f
     assert waiting(dispatcher) == ["late"]
     dispatcher.release("urgent")
     assert granted(dispatcher, now_s=6) == []
-    assert dispatcher.drain_events() == [Resumed("r1", "late")]
+    assert dispatcher.drain_events() == [Resumed("r1", "late", Stamp(0, 1))]
 
 
 def test_a_restarted_queue_knows_the_keys_of_what_runs_from_the_ingress() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +18,12 @@ def test_a_limit_below_one_is_refused_by_name(name: str) -> None:
     bad: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
         make_replica(**bad)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf])
+def test_a_start_that_took_no_time_that_can_be_is_refused_by_name(wrong: float) -> None:
+    with pytest.raises(ValueError, match="started_in_s: expected a finite number of at least 0"):
+        replace(make_replica(), started_in_s=wrong)
 
 
 @pytest.mark.parametrize(("kv_tokens", "max_model_len"), [(100, 1_000), (1_000, 100)])

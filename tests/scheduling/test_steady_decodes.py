@@ -37,7 +37,7 @@ def add(batcher: Batcher, number: int, newcomer: Newcomer) -> None:
 
 def skip_or_step(batcher: Batcher, most: int) -> int:
     """As many steps at once as may be and nobody ends in before the last, or one; returns how many."""
-    running = list(batcher._running)
+    running = list(batcher._order.running)
     most = min([most, *(each.max_num_tokens - len(each.token_ids) for each in running)])
     num_steps = batcher.num_steady_steps(most)
     if num_steps == 0:
@@ -59,9 +59,9 @@ def facts(batcher: Batcher) -> list[object]:
     cached = [pool._hash_of[block_id] for block_id in pool._cached]
     sequences = [
         (each.seq_id, each.status, each.token_ids, each.num_computed, each.num_room, each.num_reached)
-        for each in batcher._sequences.values()
+        for each in batcher._order._sequences.values()
     ]
-    waiting = [each.seq_id for each in batcher._waiting]
+    waiting = [each.seq_id for each in batcher._order.waiting]
     return [
         sequences,
         waiting,

@@ -52,6 +52,7 @@ def play(replica: SimulatedReplica, work: list[Coming]) -> dict[str, list[float]
     """When each began and ended. Who is held may go on at once, which the engine sees a step later."""
     times: dict[str, list[float]] = {}
     left = sorted(work, key=lambda each: each.at_s)
+    stamps = {each.work.lease_id: each.work.stamp for each in work}
     while left or replica.due_s is not None:
         due_s = replica.due_s
         if left and (due_s is None or left[0].at_s <= due_s):
@@ -65,7 +66,7 @@ def play(replica: SimulatedReplica, work: list[Coming]) -> dict[str, list[float]
         for gone in progress.ended:
             times[gone.lease_id].append(due_s)
         for lease_id in progress.held:
-            replica.accept(Resume(lease_id), due_s)
+            replica.accept(Resume(lease_id, stamps[lease_id]), due_s)
     return times
 
 
@@ -179,6 +180,7 @@ def play_the_loop(shape: ReplicaShape, cost: StepCostModel, work: list[Coming]) 
     loop = EngineLoop(FakeEngine(config, sleep=clock.sleep, cost=cost), config, clock=lambda: clock.now_s)
     loop.apply(CommandMessage(holds_displaced=True))
     held: list[str] = []
+    stamps = {each.work.lease_id: each.work.stamp for each in work}
     times: dict[str, list[float]] = {}
     left = sorted(work, key=lambda each: each.at_s)
     while left or loop.has_work:
@@ -187,7 +189,7 @@ def play_the_loop(shape: ReplicaShape, cost: StepCostModel, work: list[Coming]) 
         while left and left[0].at_s <= clock.now_s:
             loop.apply(CommandMessage(added=[engine_request(left.pop(0).work)]))
         message = loop.step()
-        loop.apply(CommandMessage(resumed=held))
+        loop.apply(CommandMessage(resumed=[(lease_id, stamps[lease_id]) for lease_id in held]))
         held = message.held
         for output in message.outputs:
             assert output.error is None, output.error

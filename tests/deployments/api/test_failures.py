@@ -11,7 +11,7 @@ import pytest
 from deployments.api.generation import MAX_ATTEMPTS
 from deployments.errors import ModelUnavailable, PoolFull, ReplicaFailed
 from engine.protocol import FinishReason
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, WaitTooLong
 from scheduling.score import Stamp
 from tests.deployments.fake_model import FakeHandle
 from tests.deployments.fake_service import Service, chat_body, events_of, serving
@@ -19,7 +19,8 @@ from tests.deployments.fake_service import Service, chat_body, events_of, servin
 BOUND_S = 20.0
 REFUSALS = [
     (QueueFull(1024, 1024, 2.2), 429, "queue_full", "3"),
-    (DeadlineUnmeetable(1.0, 9.0), 429, "deadline_unmeetable", "1"),
+    (DeadlineUnmeetable(1.0, 9.0, 8.0), 429, "deadline_unmeetable", "8"),
+    (WaitTooLong(70.0, 60.0, 10.0), 429, "wait_too_long", "10"),
     (DeadlinePassed(1.0, 1.5), 408, "deadline_passed", None),
     (NeverFits(5000, 4096), 400, "context_length_exceeded", None),
     (ModelUnavailable("fake", "no replica can come", 7.0), 503, "model_unavailable", "7"),

@@ -49,7 +49,8 @@ async def test_the_queue_shows_who_waits_in_order_and_why() -> None:
         response = await service.client.get("/v1/queue")
     [queue] = response.json()["data"]
     assert (queue["model"], queue["num_waiting"], queue["num_running"]) == ("fake", 1, 1)
-    assert queue["policy"] == {"alpha": 1.0, "beta": 0.1, "epoch": 0}
+    assert queue["policy"] == {"name": "aged", "alpha": 1.0, "beta": 0.1, "epoch": 0}
+    assert queue["tokens_per_s"] is None
     assert queue["waiting"][0]["request_id"] == "req-1"
     assert queue["waiting"][0]["position"] == 0
     assert queue["waiting"][0]["why"] == str(WaitReason.READY.value)

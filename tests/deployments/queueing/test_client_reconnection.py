@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 from ray.exceptions import RaySystemError
 
-from deployments.queueing.client import MAX_FIND_AGAIN_S
-from deployments.queueing.messages import Claim, Configure, QueueMessage, Register, Release
+from deployments.queueing.client import MAX_FIND_AGAIN_S, QueueClient
+from deployments.queueing.messages import (
+    Claim,
+    Configure,
+    Delivery,
+    Move,
+    Parked,
+    QueueMessage,
+    Register,
+    Release,
+    Resume,
+    Sent,
+)
 from scheduling.admission import AdmissionBounds
 from scheduling.score import ScorePolicy
-from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
+from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to, no_pause
 from tests.factories import make_ticket
 
 
@@ -168,3 +180,69 @@ async def test_a_heartbeat_that_the_queue_did_not_take_gives_way_to_the_one_afte
             await client._submit([Register(REPLICA, holding=("old",)), Claim("old", "r1")])
 
         assert list(client._outbox) == [Claim("old", "r1"), Register(REPLICA, holding=("new",))]
+
+
+async def test_the_next_queue_hears_which_leases_this_process_holds_and_of_whom() -> None:
+    queues = [InMemoryQueue(), InMemoryQueue(with_replica=False)]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="ended"))
+        client.tell(Release("ended"))
+        held = await client.lease(make_ticket(lease_id="held", priority=3))
+
+        queues.pop(0).kill()
+        await queues[0].until(
+            lambda: any(isinstance(message, Sent) and message.ticket for message in queues[0].messages)
+        )
+
+        told = [message for message in queues[0].messages if isinstance(message, Sent) and message.ticket is not None]
+        assert [(one.lease_id, one.replica_id) for one in told] == [("held", REPLICA.replica_id)]
+        assert told[0].ticket is not None
+        assert told[0].ticket.stamp == held.stamp
+
+
+async def test_a_queue_that_says_nothing_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.queueing.client.ANSWER_WITHIN_S", 0.05)
+    contacts: list[bool] = []
+    queues = [InMemoryQueue(with_replica=False), InMemoryQueue()]
+
+    async def never(owner: str, num_seen: int) -> Delivery:
+        queues.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError("nobody ends this wait")
+
+    queues[0].poll = never  # type: ignore[method-assign]
+
+    async def find() -> InMemoryQueue:
+        return queues[0]
+
+    client = QueueClient("router", find, sleep=no_pause, on_contact=contacts.append)
+    line = asyncio.create_task(client.run())
+    async with asyncio.timeout(WITHIN_S):
+        assert (await client.lease(make_ticket(lease_id="a"))).lease_id == "a"
+    line.cancel()
+    await asyncio.gather(line, return_exceptions=True)
+    assert contacts[:3] == [True, False, True]
+
+
+async def test_a_replica_is_told_what_becomes_of_those_who_gave_way() -> None:
+    orders: asyncio.Queue[Resume | Move] = asyncio.Queue()
+    queue = InMemoryQueue(with_replica=False)
+    state = replace(REPLICA, parked_limit=1)
+
+    async def find() -> InMemoryQueue:
+        return queue
+
+    client = QueueClient("r1's line", find, lambda: [Register(state)], no_pause, 0.0, orders.put_nowait)
+    line = asyncio.create_task(client.run())
+    async with asyncio.timeout(WITHIN_S), line_to(lambda: queue) as router:
+        await router.lease(make_ticket(lease_id="bulk", priority=-10))
+        client.tell(Claim("bulk", "r1"))
+        await router.lease(make_ticket(lease_id="urgent", priority=10))
+        client.tell(Claim("urgent", "r1"))
+        client.tell(Parked("bulk", "r1"))
+        client.tell(Release("urgent"))
+        order = await orders.get()
+    line.cancel()
+    await asyncio.gather(line, return_exceptions=True)
+    assert isinstance(order, Resume)
+    assert order.lease_id == "bulk"

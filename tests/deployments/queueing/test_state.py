@@ -7,6 +7,7 @@ import asyncio
 from deployments.deployment_actors import ActorIdentity
 from deployments.queueing.messages import (
     Claim,
+    Configure,
     Delivery,
     Enqueue,
     Granted,
@@ -25,6 +26,7 @@ from deployments.queueing.state import OWNER_SILENCE_S, QueueState
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
 from scheduling.errors import QueueFull
+from scheduling.load import ClassObjective
 from scheduling.replicas import ReplicaState
 from scheduling.score import ScorePolicy, Stamp
 from tests.factories import make_ticket
@@ -76,6 +78,15 @@ def test_a_free_slot_is_granted_in_the_answer_to_the_enqueue_itself() -> None:
     delivery = state.submit("router", [Enqueue(make_ticket(lease_id="a"))], 0, NOW_S)
 
     assert leases(delivery.answers) == ["a"]
+
+
+def test_the_objectives_that_an_ingress_told_of_last_hold() -> None:
+    state = make_state()
+    for wait_s in (5.0, 2.0):
+        told = Configure(ScorePolicy(), AdmissionBounds(), objectives={"standard": ClassObjective(0, wait_s)})
+        state.submit("ingress", [told], 0, NOW_S)
+
+    assert state.objectives == {"standard": ClassObjective(0, 2.0)}
 
 
 def test_whoever_must_wait_is_told_the_stamp_to_keep() -> None:

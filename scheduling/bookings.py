@@ -1,0 +1,109 @@
+"""Owns what refused clients were promised: when each may come back, and that it will be let in. Knows no queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from scheduling.faded import FadedMean
+from scheduling.lazy_heap import LazyHeap
+
+MAX_BOOKINGS = 8_192
+EARLY_S = 1.0  # a client that comes so much before its time is let in
+LATE_S = 5.0  # and so much after it, and as a share of what it was told:
+LATE_SHARE = 0.1
+_REMEMBERED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a request has in common with itself when it comes back: nothing in it names the first attempt."""
+
+    tenant: str
+    priority: float
+    content: str
+    max_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Booking:
+    number: str
+    due_s: float
+    until_s: float
+    num_tokens: int
+
+
+class Bookings:
+    """A place in the queue for each client that was told when to come back.
+
+    Whoever comes at that time is let in, so that the answer turns out right; whoever does not, loses the place. What is
+    promised counts, for those who come anew, by the share of clients that lately came back.
+    """
+
+    def __init__(self) -> None:
+        self._by_identity: dict[Identity, deque[_Booking]] = {}
+        self._identities: dict[str, Identity] = {}
+        self._ends = LazyHeap()
+        self._num_tokens: dict[str, dict[float, int]] = {}  # by tenant and priority
+        self._num_made = 0
+        self._share_kept = FadedMean(_REMEMBERED, first=1.0)
+
+    def __len__(self) -> int:
+        return len(self._identities)
+
+    def num_tokens_from(self, tenant: str, priority: float) -> float:
+        """Of all of this tenant and of this priority or above who are likely to come back."""
+        levels = self._num_tokens.get(tenant, {})
+        return sum(num_tokens for level, num_tokens in levels.items() if level >= priority) * self._share_kept.value
+
+    @property
+    def num_likely(self) -> float:
+        """How many are likely to come back."""
+        return len(self) * self._share_kept.value
+
+    def make(self, identity: Identity, wait_s: float, num_tokens: int, now_s: float) -> None:
+        """The client was told to come back after `wait_s`. Without a place to be promised nothing is."""
+        self.expire(now_s)
+        if len(self) >= MAX_BOOKINGS:
+            return
+        self._num_made += 1
+        due_s = now_s + wait_s
+        booking = _Booking(str(self._num_made), due_s, due_s + LATE_S + LATE_SHARE * wait_s, num_tokens)
+        self._by_identity.setdefault(identity, deque()).append(booking)
+        self._identities[booking.number] = identity
+        self._ends.push(booking.number, (booking.until_s,))
+        self._count(identity, num_tokens)
+
+    def claim(self, identity: Identity, now_s: float) -> bool:
+        """Whether this client was promised a place by now; the promise is kept once."""
+        self.expire(now_s)
+        booked = self._by_identity.get(identity)
+        if not booked or booked[0].due_s - EARLY_S > now_s:
+            return False
+        self._drop(booked[0].number)
+        self._share_kept.observe(1.0)
+        return True
+
+    def expire(self, now_s: float) -> None:
+        """Those who did not come in time have lost their places."""
+        for number in self._ends.pop_up_to((now_s,)):
+            self._drop(number)
+            self._share_kept.observe(0.0)
+
+    def _drop(self, number: str) -> None:
+        identity = self._identities.pop(number)
+        booked = self._by_identity[identity]
+        booking = next(each for each in booked if each.number == number)
+        booked.remove(booking)
+        if not booked:
+            del self._by_identity[identity]
+        self._ends.discard(number)
+        self._count(identity, -booking.num_tokens)
+
+    def _count(self, identity: Identity, num_tokens: int) -> None:
+        levels = self._num_tokens.setdefault(identity.tenant, {})
+        levels[identity.priority] = levels.get(identity.priority, 0) + num_tokens
+        if not levels[identity.priority]:
+            del levels[identity.priority]
+        if not levels:
+            del self._num_tokens[identity.tenant]

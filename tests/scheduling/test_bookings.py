@@ -1,0 +1,56 @@
+"""What refused clients were promised: kept for those who come in time, and for nobody twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.bookings import EARLY_S, LATE_S, MAX_BOOKINGS, Bookings, Identity
+
+ONE = Identity("default", 0, "one", 20)
+OTHER = Identity("default", 5, "other", 20)
+
+
+def booked(*wait_s: float, identity: Identity = ONE) -> Bookings:
+    bookings = Bookings()
+    for each in wait_s:
+        bookings.make(identity, each, 30, now_s=100)
+    return bookings
+
+
+@pytest.mark.parametrize(
+    ("now_s", "kept"),
+    [(100, False), (109.9 - EARLY_S, False), (110 - EARLY_S, True), (110 + LATE_S, True), (112 + LATE_S, False)],
+)
+def test_a_promise_is_kept_around_its_time(now_s: float, kept: bool) -> None:
+    assert booked(10).claim(ONE, now_s) is kept
+
+
+def test_a_promise_is_kept_once_and_to_nobody_else() -> None:
+    bookings = booked(10)
+    assert not bookings.claim(OTHER, 110)
+    assert bookings.claim(ONE, 110)
+    assert not bookings.claim(ONE, 110)
+
+
+def test_equal_requests_have_a_promise_each() -> None:
+    bookings = booked(10, 12)
+    assert [bookings.claim(ONE, 110), bookings.claim(ONE, 110), bookings.claim(ONE, 112)] == [True, False, True]
+
+
+def test_what_is_promised_counts_by_priority_and_by_the_share_that_comes_back() -> None:
+    bookings = booked(*[1.0] * 200)
+    bookings.make(OTHER, 50, 70, now_s=100)
+    promised = [bookings.num_tokens_from("default", priority) for priority in (0, 1)]
+    assert promised == [200 * 30 + 70, 70]
+    assert bookings.num_tokens_from("another", 0) == 0
+    bookings.expire(120)
+    assert len(bookings) == 1
+    assert bookings.num_tokens_from("default", 0) < 0.1 * 70
+    assert bookings.num_likely < 0.1
+
+
+def test_no_more_is_promised_than_can_be_remembered() -> None:
+    bookings = Bookings()
+    for _ in range(MAX_BOOKINGS + 10):
+        bookings.make(ONE, 10, 1, now_s=0)
+    assert len(bookings) == MAX_BOOKINGS

@@ -1,0 +1,80 @@
+"""More comes than can be served: what is let in starts in time, what is refused is told the truth, nothing idles."""
+
+from __future__ import annotations
+
+import statistics
+from functools import partial
+from typing import Any
+
+import pytest
+
+from scheduling.admission import PROMISE_SLACK, AdmissionBounds
+from scheduling.request import Ticket
+from tests.factories import make_dispatcher, make_ticket
+from tests.scheduling.overload import CAPACITY_PER_S, NUM_SLOTS, NUM_TOKENS, SLOT_TOKENS_PER_S, Outcome, Overload
+
+MAX_WAIT_S = 10.0
+SECONDS = 300.0
+SERVICE_S = NUM_TOKENS / SLOT_TOKENS_PER_S  # slots that were taken together are freed together
+
+
+def one(number: int, attempt: int, **ticket: Any) -> Ticket:
+    num_prompt_tokens = 28
+    return make_ticket(
+        f"{number}.{attempt}",
+        num_prompt_tokens=num_prompt_tokens,
+        max_output_tokens=NUM_TOKENS - num_prompt_tokens,
+        content=str(number),
+        **ticket,
+    )
+
+
+def play(load: float, *, comes_back: float = 1.0, seed: int = 1) -> Outcome:
+    dispatcher = make_dispatcher(bounds=AdmissionBounds(max_wait_s=MAX_WAIT_S))
+    overload = Overload(dispatcher, comes_back=comes_back, seed=seed)
+    overload.offer(load * CAPACITY_PER_S, SECONDS, one)
+    return overload.run(SECONDS)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nine_of_ten_who_come_back_when_they_are_told_to_are_let_in(seed: int) -> None:
+    outcome = play(1.3, seed=seed)
+    assert outcome.num_returned > 100
+    assert outcome.num_let_in_on_return >= 0.9 * outcome.num_returned
+
+
+@pytest.mark.parametrize("load", [1.3, 2.0, 4.0])
+@pytest.mark.parametrize("comes_back", [0.0, 0.5, 1.0])
+def test_what_is_let_in_starts_within_the_bound_and_no_slot_idles(load: float, comes_back: float) -> None:
+    outcome = play(load, comes_back=comes_back)
+    late = [wait_s for wait_s in outcome.waits_s.values() if wait_s > PROMISE_SLACK * MAX_WAIT_S + SERVICE_S]
+    assert len(late) <= 0.02 * len(outcome.waits_s)
+    assert outcome.busy_slot_s >= 0.95 * NUM_SLOTS * SECONDS
+
+
+def test_below_capacity_hardly_anybody_is_refused() -> None:
+    outcome = play(0.8)
+    assert outcome.num_first_refused <= 0.01 * len(outcome.waits_s)
+
+
+def test_urgent_requests_are_let_in_and_start_first_however_much_standard_work_comes() -> None:
+    dispatcher = make_dispatcher(bounds=AdmissionBounds(max_wait_s=MAX_WAIT_S))
+    overload = Overload(dispatcher)
+    overload.offer(3 * CAPACITY_PER_S, SECONDS, one)
+    num_urgent = overload.offer(0.2 * CAPACITY_PER_S, SECONDS, partial(one, priority=10), first=1_000_000)
+    outcome = overload.run(SECONDS)
+    waits_s = [wait_s for number, wait_s in outcome.waits_s.items() if number > 1_000_000]
+    assert len(waits_s) >= num_urgent - 1
+    assert statistics.quantiles(waits_s, n=20)[-1] <= SERVICE_S
+
+
+def test_a_tenant_that_sends_a_hundred_times_more_does_not_delay_another() -> None:
+    dispatcher = make_dispatcher(bounds=AdmissionBounds(max_wait_s=MAX_WAIT_S))
+    dispatcher.reconfigure(dispatcher.policy, dispatcher.bounds, {"light": 1.0, "heavy": 1.0})
+    overload = Overload(dispatcher)
+    overload.offer(4 * CAPACITY_PER_S, SECONDS, partial(one, tenant="heavy"))
+    num_light = overload.offer(0.04 * CAPACITY_PER_S, SECONDS, partial(one, tenant="light"), first=1_000_000)
+    outcome = overload.run(SECONDS)
+    waits_s = [wait_s for number, wait_s in outcome.waits_s.items() if number > 1_000_000]
+    assert len(waits_s) == num_light
+    assert max(waits_s) <= SERVICE_S, "the next slots that are freed"
