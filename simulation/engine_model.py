@@ -40,11 +40,17 @@ class EngineModel:
             raise ValueError(f"spread: expected finite factors above 0 that never fall, got {list(self.spread)!r}")
 
     def plan_s(self, plan: Plan, num_context: int) -> float:
-        """How long the step takes, copies first. num_context: tokens that its decodes attend to, if it has any."""
-        took_s = self.decodes_s(len(plan.decode), num_context if plan.decode else 0)
+        """How long the step takes, copies first. num_context: tokens that its decodes attend to, if it has any.
+
+        Of a prompt of which a single token is computed the engine makes what it makes of a decode.
+        """
+        singles = [part for part in plan.prefill if part.num_tokens == 1]
+        num_attended = (num_context if plan.decode else 0) + sum(part.start for part in singles)
+        took_s = self.decodes_s(len(plan.decode) + len(singles), num_attended)
         for part in plan.prefill:
-            took_s += self.step.prefill_token_s * part.num_tokens
-            took_s += self.prefill_context_s * context_sum(part.num_tokens, part.start)
+            if part.num_tokens > 1:
+                took_s += self.step.prefill_token_s * part.num_tokens
+                took_s += self.prefill_context_s * context_sum(part.num_tokens, part.start)
         return took_s + self.step.copied_block_s * len(plan.copies)
 
     def decodes_s(self, num_decodes: int, num_context_tokens: int) -> float:
