@@ -13,7 +13,7 @@ from deployments.problems import Problem
 from scheduling.autoscaling import ScalingLimits
 
 POLICY_FUNCTION = "deployments.autoscaling:ByObjectives"
-_POLICY_FUNCTIONS = (POLICY_FUNCTION, POLICY_FUNCTION.replace(":", "."))  # both are Serve's
+POLICY_FUNCTIONS = (POLICY_FUNCTION, POLICY_FUNCTION.replace(":", "."))  # both are Serve's
 _MUST_BE_0 = ("upscale_delay_s", "downscale_delay_s")  # Serve's default is to wait, on top of the policy's windows
 _MAY_BE = {
     "downscale_to_zero_delay_s": 0,
@@ -47,7 +47,7 @@ class ScalingSettings(TopSettings):
 def scaling_problems(path: str, autoscaling: dict[str, Any], *, is_model: bool) -> Iterator[Problem]:
     """Of an `autoscaling_config` that stands at `path`: what keeps our policy, where it is named, from deciding."""
     policy = autoscaling.get("policy")
-    if not isinstance(policy, dict) or policy.get("policy_function") not in _POLICY_FUNCTIONS:
+    if not isinstance(policy, dict) or policy.get("policy_function") not in POLICY_FUNCTIONS:
         return
     if not is_model:
         yield Problem(f"{path}.policy.policy_function", "invalid", POLICY_FUNCTION, "it on models: they have a queue")

@@ -43,6 +43,7 @@ def simulate(
     allowed_tokens: Annotated[
         int | None, typer.Option(min=1, help="What clients allow an answer; as much as it gets unless given.")
     ] = None,
+    startup_s: Annotated[float, typer.Option(min=0, max=3600, help="What a replica takes to start.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
     measured: Annotated[
         Path | None, typer.Option(help="Results of a mixed load (benchmarks), to hold the first run against.")
@@ -71,9 +72,8 @@ def simulate(
         load = load_of(traffic, replay_of(trace, skip_broken, scale), rate, clients, think_s, duration_s, rounds, seed)
         known = read_costs(costs)
         reality = None if measured is None else read_measured(measured)
-        given = Circumstances(
-            known, clients_of(traffic, deadline or [], allowed_tokens, retries), traffic.objectives, model, seed
-        )
+        asking = clients_of(traffic, deadline or [], allowed_tokens, retries)
+        given = Circumstances(known, asking, traffic.objectives, model, startup_s, seed)
         changes = [None, *map(parse_what_if, what_if or [])]
         scenarios = [load_scenario(path, change, given) for path in configs for change in changes]
         command = published_command("fastserve simulate", sys.argv[2:])

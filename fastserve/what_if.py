@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from deployments.serve_config import IMPORT_PATH, ValidatedServeConfig, load_ser
 
 #: Where a change is made: in the model's own settings, in what changes live, or in how the model is deployed.
 _PLACES = ("model", "user_config", "deployment")
+_BETWEEN_CHANGES = re.compile(rf",\s*(?=(?:{'|'.join(_PLACES)})\.)")  # a value may have commas too
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def parse_what_if(text: str) -> WhatIf:
         ConfigError: it is not of this form.
     """
     name, colon, rest = text.partition(": ")
-    changes = tuple(map(_parse_change, (rest if colon else text).split(",")))
+    changes = tuple(map(_parse_change, _BETWEEN_CHANGES.split(rest if colon else text)))
     return WhatIf(name.strip() if colon else text.strip(), changes)
 
 

@@ -147,7 +147,11 @@ class Batcher:
 
     def record_decodes(self, parts: list[Slice], token_id: int) -> None:
         """What `record` does, for decodes that have all chosen the same."""
-        self._steady.record([part.sequence for part in parts], 1, token_id)
+        if self._order.has_levels:
+            for part in parts:
+                self.record(part, token_id)
+        else:
+            self._steady.record([part.sequence for part in parts], 1, token_id)
 
     # Many steps at once
 

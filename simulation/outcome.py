@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, SchedulingError
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, SchedulingError, WaitTooLong
 
 
 class Outcome(enum.StrEnum):
     ANSWERED = "answered"
-    REFUSED = "refused"  # too much waited when it came
+    REFUSED = "refused"  # too much waited when it came, or it would have waited for too long
     SHED = "shed"  # it waited, and made room for a higher key
     LATE = "late"  # its deadline passed, or could not be met
     TOO_LARGE = "too_large"  # no replica can hold it
@@ -50,7 +50,7 @@ class Ended:
 def outcome_of(error: SchedulingError, *, has_waited: bool) -> Outcome:
     """How a request ends that was given up for this reason."""
     match error:
-        case QueueFull():
+        case QueueFull() | WaitTooLong():
             return Outcome.SHED if has_waited else Outcome.REFUSED
         case DeadlinePassed() | DeadlineUnmeetable():
             return Outcome.LATE

@@ -27,7 +27,16 @@ _GROUP_COLUMNS = (
     *("goodput/s", "tokens/s", "preempted"),
 )
 _FLEET_COLUMNS = (
-    *("replicas", "replica-hours", "busy", "slots in use", "steps", "by swap", "by recompute", "tokens recomputed"),
+    *(
+        "most replicas",
+        "replica-hours",
+        "busy",
+        "slots in use",
+        "steps",
+        "by swap",
+        "by recompute",
+        "tokens recomputed",
+    ),
     *("grants checked", "violations", "smallest slack"),
 )
 
@@ -116,7 +125,7 @@ def _group_cells(group: GroupFigures) -> Iterator[str]:
 
 def _fleet_cells(run: Figures) -> Iterator[str]:
     fleet, order = run.fleet, run.order
-    yield from (str(fleet.num_replicas), f"{fleet.replica_hours:.3g}", f"{fleet.busy_share:.0%}")
+    yield from (str(fleet.most_replicas), f"{fleet.replica_hours:.3g}", f"{fleet.busy_share:.0%}")
     yield from (f"{fleet.slot_share:.0%}", str(fleet.num_steps))
     yield from (str(fleet.num_preemptions_by_swap), str(fleet.num_preemptions_by_recompute))
     yield str(fleet.num_recomputed_tokens)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from simulation.account import Account
+from simulation.activity import Activity
 from simulation.moments import Moments
 from simulation.outcome import Ended
 from simulation.results import Figures, FleetFigures, Moment, OrderFigures, group_figures
@@ -20,14 +21,13 @@ _HOUR_S = 3600.0
 
 @dataclass(slots=True)
 class _Sums:
-    """Over the rounds so far. replica_s: time that replicas were there."""
+    """Over the rounds so far. replica_s: time that replicas were there. most_replicas: at one moment."""
 
     num_rounds: int = 0
     duration_s: float = 0.0
     replica_s: float = 0.0
-    busy_s: float = 0.0
-    slot_s: float = 0.0
-    num_steps: int = 0
+    most_replicas: int = 0
+    activity: Activity = field(default_factory=Activity)
     num_by_swap: int = 0
     num_by_recompute: int = 0
     num_recomputed_tokens: int = 0
@@ -39,14 +39,13 @@ class _Sums:
     def add(self, twin: Twin, duration_s: float) -> None:
         self.num_rounds += 1
         self.duration_s += duration_s
-        self.replica_s += len(twin.replicas) * twin.calendar.now_s
-        for replica in twin.replicas.values():
-            self.busy_s += replica.activity.busy_s
-            self.slot_s += replica.activity.slot_s
-            self.num_steps += replica.activity.num_steps
-            self.num_by_swap += replica.preemptions.num_by_swap
-            self.num_by_recompute += replica.preemptions.num_by_recompute
-            self.num_recomputed_tokens += replica.preemptions.num_recomputed_tokens
+        self.replica_s += twin.fleet.replica_s(twin.calendar.now_s)
+        self.most_replicas = max(self.most_replicas, twin.fleet.most)
+        self.activity.add(twin.fleet.activity())
+        preemptions = twin.fleet.preemptions()
+        self.num_by_swap += preemptions.num_by_swap
+        self.num_by_recompute += preemptions.num_by_recompute
+        self.num_recomputed_tokens += preemptions.num_recomputed_tokens
         overtaking = twin.queue.overtaking
         self.num_checked += overtaking.num_checked
         self.num_violations += overtaking.num_violations
@@ -89,12 +88,12 @@ def _looking(twin: Twin, moments: Moments) -> Callable[[], None]:
 
 
 def _moment(twin: Twin, at_s: float) -> Moment:
-    replicas = twin.replicas.values()
     return Moment(
         at_s,
         num_waiting=twin.queue.num_waiting,
-        num_running=sum(replica.num_running for replica in replicas),
-        num_parked=sum(replica.num_parked for replica in replicas),
+        num_running=sum(replica.num_running for replica in twin.fleet),
+        num_parked=sum(replica.num_parked for replica in twin.fleet),
+        num_replicas=len(twin.fleet),
     )
 
 
@@ -119,11 +118,11 @@ def _figures(scenario: Scenario, account: Account, sums: _Sums) -> Figures:
 def _fleet_figures(scenario: Scenario, sums: _Sums) -> FleetFigures:
     slots = scenario.shape.limits.max_num_seqs
     return FleetFigures(
-        num_replicas=scenario.num_replicas,
+        most_replicas=sums.most_replicas,
         replica_hours=sums.replica_s / _HOUR_S,
-        busy_share=sums.busy_s / sums.replica_s if sums.replica_s else 0.0,
-        slot_share=sums.slot_s / (sums.replica_s * slots) if sums.replica_s else 0.0,
-        num_steps=sums.num_steps,
+        busy_share=sums.activity.busy_s / sums.replica_s if sums.replica_s else 0.0,
+        slot_share=sums.activity.slot_s / (sums.replica_s * slots) if sums.replica_s else 0.0,
+        num_steps=sums.activity.num_steps,
         num_preemptions_by_swap=sums.num_by_swap,
         num_preemptions_by_recompute=sums.num_by_recompute,
         num_recomputed_tokens=sums.num_recomputed_tokens,

@@ -10,6 +10,7 @@ import vl_convert
 from simulation.results import Figures
 
 _WIDTH, _HEIGHT = 280, 180
+_PANELS = ("waiting", "running", "parked", "replicas")
 _LEAST_S = 1e-3  # a logarithmic axis has no 0
 
 
@@ -24,12 +25,12 @@ def ttft_by_class(runs: Sequence[Figures]) -> str:
 
 
 def course(runs: Sequence[Figures]) -> str:
-    """Who waits, runs and is parked over time; a panel for each, and a line for each run."""
-    number = alt.Y("number:Q", title="requests")
+    """Who waits, runs and is parked over time, on how many replicas; a panel for each, and a line for each run."""
+    number = alt.Y("number:Q", title=None)
     lines = _chart(list(_moment_rows(runs))).mark_line(interpolate="step-after")
     encoded = lines.encode(alt.X("at_s:Q", title="seconds"), number, color=_by_run(runs))
-    sorted_panels = alt.Facet("what:N", title=None, sort=["waiting", "running", "parked"])
-    return _svg(encoded.facet(sorted_panels, columns=3).resolve_scale(y="independent"))
+    sorted_panels = alt.Facet("what:N", title=None, sort=list(_PANELS))
+    return _svg(encoded.facet(sorted_panels, columns=2).resolve_scale(y="independent"))
 
 
 def _chart(rows: list[dict[str, object]]) -> alt.Chart:
@@ -50,8 +51,8 @@ def _curve_rows(runs: Sequence[Figures]) -> Iterator[dict[str, object]]:
 def _moment_rows(runs: Sequence[Figures]) -> Iterator[dict[str, object]]:
     for run in runs:
         for moment in run.moments:
-            numbers = {"waiting": moment.num_waiting, "running": moment.num_running, "parked": moment.num_parked}
-            for what, number in numbers.items():
+            numbers = (moment.num_waiting, moment.num_running, moment.num_parked, moment.num_replicas)
+            for what, number in zip(_PANELS, numbers, strict=True):
                 yield {"run": run.name, "at_s": moment.at_s, "what": what, "number": number}
 
 

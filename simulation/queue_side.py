@@ -17,6 +17,7 @@ from scheduling.overtaking import OvertakingMonitor
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy
+from scheduling.snapshot import QueueSnapshot
 
 _OWNER = "ingress"  # one is enough: it never goes away
 
@@ -58,14 +59,16 @@ class QueueSide:
     def add_replica(self, state: ReplicaState) -> None:
         self._dispatcher.register_replica(state)
 
-    def close_replica(self, replica_id: str) -> None:
-        """No grants go there any more; what it runs goes on."""
-        self._dispatcher.quarantine(replica_id)
-
     def remove_replica(self, replica_id: str) -> None:
-        """It must run nothing any more."""
-        lost = self._dispatcher.remove_replica(replica_id)
-        assert not lost, f"{replica_id} still ran {lost}"
+        """It is given nothing any more, and finishes what it has; those who gave way there have to move."""
+        self._dispatcher.remove_replica(replica_id)
+
+    def observe_service(self, replica_id: str, num_served: int, now_s: float) -> None:
+        """The replica has computed so many tokens since its start."""
+        self._dispatcher.observe_service(replica_id, num_served, now_s)
+
+    def snapshot(self, now_s: float) -> QueueSnapshot:
+        return self._dispatcher.snapshot(now_s)
 
     def ask(self, ticket: Ticket, now_s: float) -> GivenUp | None:
         """Lets the request wait, unless it is refused."""

@@ -7,29 +7,21 @@ something: an end, a prompt, a shortage of blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from scheduling.batch_plan import Plan, Slice
 from scheduling.batcher import Batcher
 from scheduling.preemption import PreemptionCounts
 from scheduling.sequence import Sequence, SequenceStatus
+from simulation.activity import Activity
 from simulation.counted_blocks import CountedBlocks
 from simulation.decoding import Decoding, Rank
 from simulation.engine_messages import Command, Gone, Move, Progress, Resume, Work
 from simulation.engine_model import EngineModel, num_context_tokens
+from simulation.pace import Pace, Run, Step
 from simulation.replica_shape import ReplicaShape
 from simulation.step_tape import StepTape
 
 _TOKEN = 0  # what a token is does not matter here; whose it is stands in its sequence's salt
-
-
-@dataclass(slots=True)
-class Activity:
-    """What a replica has done. busy_s: in steps; slot_s: the same for each sequence in the batch."""
-
-    busy_s: float = 0.0
-    slot_s: float = 0.0
-    num_steps: int = 0
 
 
 @dataclass(slots=True)
@@ -50,26 +42,6 @@ class _Answer:
         return is_running and self.sequence.num_pending == 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A step that was planned."""
-
-    plan: Plan
-    took_s: float
-    num_steps: ClassVar[int] = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Steps that only decode: as many as `most`, unless somebody comes."""
-
-    began_s: float
-    num_steps: int
-    first_s: float
-    growth_s: float
-    took_s: float
-
-
 class SimulatedReplica:
     """Steps from when there is work, one after another. Whoever drives it calls `advance` at `due_s`."""
 
@@ -77,10 +49,7 @@ class SimulatedReplica:
         self.replica_id = replica_id
         self.shape = shape
         self.activity = Activity()
-        self._engine = engine
-        self._costs = engine.engine_costs()
-        self._tape = tape
-        self._place = place % len(tape)
+        self._pace = Pace(engine, tape, place)
         pool = CountedBlocks(shape.num_blocks, shape.block_size, shape.num_swap_slots)
         self._batcher = Batcher(shape.limits, pool)
         self._batcher.hold_displaced(shape.holds_displaced)
@@ -90,7 +59,7 @@ class SimulatedReplica:
         self._inbox: list[Command] = []
         self._moved: list[Gone] = []  # since the last step
         self._num_added = 0
-        self._doing: _Step | _Run | None = None
+        self._doing: Step | Run | None = None
         self._due_s: float | None = None
 
     @property
@@ -115,6 +84,13 @@ class SimulatedReplica:
     def preemptions(self) -> PreemptionCounts:
         return self._batcher.preemptions
 
+    def num_served_by(self, now_s: float) -> int:
+        """Tokens of prompts and answers, those of the steps of a present run that have ended by then among them."""
+        run = self._doing
+        if not isinstance(run, Run):
+            return self.activity.num_served
+        return self.activity.num_served + self._pace.num_ended(run, now_s) * self._batcher.num_running
+
     def accept(self, command: Command, now_s: float) -> None:
         """The engine hears of it, and looks at it when the present step ends, which may be sooner than `due_s` was.
 
@@ -123,7 +99,7 @@ class SimulatedReplica:
         self._inbox.append(command)
         if self._due_s is None:
             self._due_s = now_s
-        elif isinstance(self._doing, _Run):
+        elif isinstance(self._doing, Run):
             self._shorten(self._doing, now_s)
 
     def advance(self) -> Progress:
@@ -152,11 +128,11 @@ class SimulatedReplica:
         self._doing = (None if has_news else self._next_run(now_s)) or self._next_step()
         self._due_s = now_s + self._doing.took_s
 
-    def _end(self, doing: _Step | _Run) -> Progress:
+    def _end(self, doing: Step | Run) -> Progress:
         self._count(doing)
         progress = Progress(moved=self._moved)
         self._moved = []
-        if isinstance(doing, _Run):
+        if isinstance(doing, Run):
             self._end_run(doing, progress)
         else:
             self._end_step(doing, progress)
@@ -194,15 +170,18 @@ class SimulatedReplica:
 
     # One step
 
-    def _next_step(self) -> _Step:
-        plan = self._batcher.plan(self._costs)
+    def _next_step(self) -> Step:
+        decoding = self._decoding
+        plan = self._batcher.plan(self._pace.costs(len(decoding), decoding.num_context_tokens))
         assert plan.decode or plan.prefill, f"{self.replica_id}: sequences wait, and nothing was planned"
-        if plan.preempted or len(plan.decode) not in (0, len(self._decoding)):
+        if plan.preempted or len(plan.decode) not in (0, len(decoding)):
             self._decoding_is_known = False
-        num_context = self._decoding.num_context_tokens if self._decoding_is_known else num_context_tokens(plan)
-        return _Step(plan, self._engine.plan_s(plan, num_context) * self._tape.factor(self._place))
+        return self._pace.step(plan, self._num_context_tokens(plan))
 
-    def _end_step(self, step: _Step, progress: Progress) -> None:
+    def _num_context_tokens(self, plan: Plan) -> int:
+        return self._decoding.num_context_tokens if self._decoding_is_known else num_context_tokens(plan)
+
+    def _end_step(self, step: Step, progress: Progress) -> None:
         progress.preempted.extend(sequence.seq_id for sequence in step.plan.preempted)
         progress.held.extend(sequence.seq_id for sequence in step.plan.held)
         if self._decoding_is_known:
@@ -216,6 +195,7 @@ class SimulatedReplica:
     def _end_decodes(self, plan: Plan, progress: Progress) -> None:
         """All of those who decode, or none."""
         if plan.decode:
+            self.activity.num_served += len(plan.decode)
             self._batcher.record_decodes(plan.decode, _TOKEN)
             progress.ended.extend(map(self._leave, self._decoding.go_on(1)))
 
@@ -227,8 +207,10 @@ class SimulatedReplica:
 
     def _has_token(self, answer: _Answer, progress: Progress) -> None:
         """One more, and not as one of those who are known to decode."""
+        self.activity.num_served += 1
         if not answer.has_begun:
             answer.has_begun = True
+            self.activity.num_served += answer.sequence.num_prompt_tokens
             progress.begun.append(answer.sequence.seq_id)
         if answer.num_to_come <= 0:
             progress.ended.append(self._leave(answer.sequence.seq_id))
@@ -249,38 +231,32 @@ class SimulatedReplica:
 
     # Many steps
 
-    def _next_run(self, now_s: float) -> _Run | None:
+    def _next_run(self, now_s: float) -> Run | None:
         """As many steps as nobody ends in before the last of them; None where the next is not one of decodes alone."""
         num_running = self._batcher.num_running
         if self.shape.max_skip == 1 or not num_running or len(self._decoding) != num_running:
             return None
-        most = min(self.shape.max_skip, len(self._tape) - self._place, self._decoding.num_rounds_left())
+        most = min(self.shape.max_skip, self._pace.most_steps, self._decoding.num_rounds_left())
         if not (num_steps := self._batcher.num_steady_steps(most)):
             return None
-        first_s = self._engine.decodes_s(num_running, self._decoding.num_context_tokens)
-        return self._run(now_s, num_steps, first_s, num_running * self._engine.step.context_token_s)
+        return self._pace.run(now_s, num_steps, num_running, self._decoding.num_context_tokens)
 
-    def _run(self, began_s: float, num_steps: int, first_s: float, growth_s: float) -> _Run:
-        return _Run(began_s, num_steps, first_s, growth_s, self._tape.run_s(self._place, num_steps, first_s, growth_s))
-
-    def _shorten(self, run: _Run, now_s: float) -> None:
+    def _shorten(self, run: Run, now_s: float) -> None:
         """It goes on to the end of the step in which somebody has come."""
-        num_steps = self._tape.num_steps_within(
-            self._place, run.num_steps, run.first_s, run.growth_s, now_s - run.began_s
-        )
-        if num_steps < run.num_steps:
-            self._doing = shorter = self._run(run.began_s, num_steps, run.first_s, run.growth_s)
-            self._due_s = run.began_s + shorter.took_s
+        shorter = self._pace.shortened(run, now_s)
+        if shorter is not run:
+            self._doing, self._due_s = shorter, run.began_s + shorter.took_s
 
-    def _end_run(self, run: _Run, progress: Progress) -> None:
+    def _end_run(self, run: Run, progress: Progress) -> None:
+        self.activity.num_served += run.num_steps * self._batcher.num_running
         self._batcher.skip_steady_steps(run.num_steps, _TOKEN)
         progress.ended.extend(map(self._leave, self._decoding.go_on(run.num_steps)))
 
     # The account
 
-    def _count(self, doing: _Step | _Run) -> None:
+    def _count(self, doing: Step | Run) -> None:
         took_s, num_steps = doing.took_s, doing.num_steps
         self.activity.busy_s += took_s
         self.activity.slot_s += took_s * self._batcher.num_running
         self.activity.num_steps += num_steps
-        self._place = (self._place + num_steps) % len(self._tape)
+        self._pace.go_on(num_steps)

@@ -59,6 +59,12 @@ class Request:
             num_done=self.num_done,
         )
 
+    @property
+    def kept_stamp(self) -> Stamp:
+        """Its place; it has been granted one."""
+        assert self.stamp is not None, f"{self.lease_id} was never granted"
+        return self.stamp
+
     def begins(self, now_s: float) -> None:
         """It has a token; the first counts."""
         if self.begun_s is None:

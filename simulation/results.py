@@ -60,12 +60,13 @@ class OrderFigures:
 
 @dataclass(frozen=True, slots=True)
 class FleetFigures:
-    """What the replicas did. busy_share: of their time in a step. slot_share: of their slots, of all their time.
+    """What the replicas did.
 
-    num_recomputed_tokens: whose KV had been there, and was lost to a preemption.
+    most_replicas: that were there at a time. busy_share: of their time in a step. slot_share: of their slots, of all
+    their time. num_recomputed_tokens: whose KV had been there, and was lost to a preemption.
     """
 
-    num_replicas: int
+    most_replicas: int
     replica_hours: float
     busy_share: float
     slot_share: float
@@ -83,6 +84,7 @@ class Moment:
     num_waiting: int
     num_running: int
     num_parked: int
+    num_replicas: int
 
 
 @dataclass(frozen=True, slots=True)

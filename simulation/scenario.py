@@ -11,6 +11,7 @@ from scheduling.score import ScorePolicy
 from simulation.engine_model import EngineModel, ServiceOverheads
 from simulation.objectives import Objectives
 from simulation.replica_shape import ReplicaShape
+from simulation.scaling import Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Scenario:
     """One configuration to try.
 
     engine: as it is alone; `overheads` says what serving adds. objectives: by class; a class without one counts every
-    answer as good. tenant_weights: those that are not 1. seed: of what steps take beside their model.
+    answer as good. tenant_weights: those that are not 1.
+    num_replicas: at first, and all the time without `scaling`. seed: of what steps take beside their model.
 
     Raises:
         ValueError: there is no replica.
@@ -60,8 +62,10 @@ class Scenario:
     objectives: Mapping[str, Objectives] = field(default_factory=dict)
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
     num_replicas: int = 1
+    scaling: Scaling | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_replicas < 1:
-            raise ValueError(f"num_replicas: expected at least 1, got {self.num_replicas!r}")
+        least = 1 if self.scaling is None else 0
+        if self.num_replicas < least:
+            raise ValueError(f"num_replicas: expected at least {least}, got {self.num_replicas!r}")

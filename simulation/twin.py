@@ -6,21 +6,20 @@ One request: asked -> (to_queue_s) -> the queue -> granted -> (to_engine_s) -> t
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
-from scheduling.errors import QueueFull, SchedulingError
-from scheduling.replicas import ReplicaState
+from scheduling.errors import QueueFull, SchedulingError, WaitTooLong
 from scheduling.request import Grant
-from simulation.calendar import Calendar
+from simulation.calendar import Calendar, Event
 from simulation.engine_messages import Command, Gone, Move, Progress, Resume
+from simulation.fleet import SimulatedFleet
 from simulation.outcome import Ended, Outcome, outcome_of
 from simulation.queue_side import QueueSide
 from simulation.replica import SimulatedReplica
 from simulation.request import Request
 from simulation.scenario import Scenario
-from simulation.step_tape import StepTape
 from simulation.traffic import Asked, Traffic
+from simulation.upkeep import Upkeep
 
 
 class Twin:
@@ -30,20 +29,25 @@ class Twin:
         self.scenario = scenario
         self.calendar = Calendar()
         self.queue = QueueSide(scenario.policy, scenario.bounds, scenario.tenant_weights)
-        self.replicas: dict[str, SimulatedReplica] = {}
+        self.fleet = SimulatedFleet(scenario)
+        self._upkeep = Upkeep(
+            self.calendar,
+            self.queue,
+            self.fleet,
+            scenario.scaling,
+            is_over=lambda: not self._requests and not self._num_coming,
+            is_idle=lambda: not self._requests,
+            on_change=self._decide,
+        )
         self._overheads = scenario.overheads
         self._traffic = traffic
         self._tell = tell
         self._requests: dict[str, Request] = {}  # by lease
         self._num_asked = 0
+        self._num_coming = 0  # on their way to the queue
         self._queue_due_s: float | None = None
         self._to_come = traffic.first()
-        self._start_replicas()
-
-    @property
-    def num_open(self) -> int:
-        """Requests that have reached the queue and not ended."""
-        return len(self._requests)
+        self._upkeep.begin(scenario.num_replicas)
 
     def run(self, look: Callable[[], None] = lambda: None) -> None:
         """Until every request has ended. `look` is called after each event."""
@@ -53,31 +57,17 @@ class Twin:
             look()
         assert not self._requests, f"{len(self._requests)} requests never ended"
 
-    def _start_replicas(self) -> None:
-        engine = self._overheads.slow_down(self.scenario.engine)
-        tape, places = StepTape(engine.spread, self.scenario.seed), random.Random(self.scenario.seed)
-        shape = self.scenario.shape
-        for number in range(self.scenario.num_replicas):
-            replica = SimulatedReplica(f"replica-{number:04}", shape, engine, tape, places.randrange(len(tape)))
-            self.replicas[replica.replica_id] = replica
-            longest = min(shape.max_model_len, shape.kv_tokens)
-            state = ReplicaState(
-                replica.replica_id,
-                max_num_seqs=shape.limits.max_num_seqs,
-                kv_tokens=shape.kv_tokens,
-                max_model_len=longest,
-                incarnation=1,
-                parked_limit=shape.limits.parked_limit if shape.holds_displaced else 0,
-                preemption_margin_levels=shape.limits.preemption_margin_levels,
-            )
-            self.queue.add_replica(state)
-
     # Clients
 
     def _let_next_come(self) -> None:
         """Those of an open loop are put in one at a time: there may be a million of them."""
         if (asked := next(self._to_come, None)) is not None:
-            self.calendar.at(asked.arrival.at_s + self._overheads.to_queue_s, self._comes, asked)
+            self._comes_at(asked.arrival.at_s, self._comes, asked)
+
+    def _comes_at(self, at_s: float, event: Event, subject: Asked | Request) -> None:
+        """Somebody asks then, and reaches the queue a little later."""
+        self._num_coming += 1
+        self.calendar.at(at_s + self._overheads.to_queue_s, event, subject)
 
     def _comes(self, asked: Asked) -> None:
         self._let_next_come()
@@ -85,14 +75,19 @@ class Twin:
 
     def _is_asked(self, asked: Asked) -> None:
         self._num_asked += 1
-        self._reaches_queue(Request(asked, self.scenario.clients, f"r{self._num_asked}", asked.arrival.at_s))
+        self._comes_in(Request(asked, self.scenario.clients, f"r{self._num_asked}", asked.arrival.at_s))
+
+    def _comes_in(self, request: Request) -> None:
+        self._num_coming -= 1
+        self._upkeep.wake()
+        self._reaches_queue(request)
 
     def _ends(self, request: Request, outcome: Outcome) -> None:
         ended = request.ends(outcome, self.calendar.now_s, self._overheads.to_client_s)
         self._tell(ended)
         client = request.asked.client
         if client is not None and (following := self._traffic.next_of(client, ended.ended_s)) is not None:
-            self.calendar.at(following.arrival.at_s + self._overheads.to_queue_s, self._is_asked, following)
+            self._comes_at(following.arrival.at_s, self._is_asked, following)
 
     # The queue
 
@@ -130,20 +125,20 @@ class Twin:
 
     def _is_given_up(self, lease_id: str, error: SchedulingError) -> None:
         request = self._requests.pop(lease_id)
-        if isinstance(error, QueueFull) and request.num_tries <= self.scenario.clients.max_retries:
-            away_s = self._overheads.to_client_s + error.retry_after_s + self._overheads.to_queue_s
+        if isinstance(error, QueueFull | WaitTooLong) and request.num_tries <= self.scenario.clients.max_retries:
             request.asks_again()
-            self.calendar.at(self.calendar.now_s + away_s, self._reaches_queue, request)
+            back_s = self.calendar.now_s + self._overheads.to_client_s + error.retry_after_s
+            self._comes_at(back_s, self._comes_in, request)
         else:
             self._ends(request, outcome_of(error, has_waited=request.has_waited))
 
     # The replicas
 
     def _reaches_engine(self, grant: Grant) -> None:
-        self._hears(self.replicas[grant.replica_id], self._requests[grant.lease_id].granted(grant))
+        self._hears(self.fleet.get(grant.replica_id), self._requests[grant.lease_id].granted(grant))
 
     def _tells(self, at_s: float, replica_id: str, command: Command) -> None:
-        self.calendar.at(at_s, lambda replica: self._hears(replica, command), self.replicas[replica_id])
+        self.calendar.at(at_s, lambda replica: self._hears(replica, command), self.fleet.get(replica_id))
 
     def _hears(self, replica: SimulatedReplica, command: Command) -> None:
         due_before_s = replica.due_s
@@ -159,10 +154,11 @@ class Twin:
         replica, due_s = subject
         if due_s != replica.due_s:
             return  # its run of steps was cut short
-        self._happens(replica.replica_id, replica.advance())
+        self._happens(replica, replica.advance())
         self._watch_replica(replica)
+        self.fleet.end_if_done(replica, self.calendar.now_s)
 
-    def _happens(self, replica_id: str, progress: Progress) -> None:
+    def _happens(self, replica: SimulatedReplica, progress: Progress) -> None:
         """A step has given this."""
         released_s = self.calendar.now_s + self._overheads.release_s
         for lease_id in progress.begun:
@@ -173,7 +169,7 @@ class Twin:
         for lease_id in progress.preempted:
             self._requests[lease_id].num_preemptions += 1
         for lease_id in progress.held:
-            self.calendar.at(released_s, self._is_parked, (lease_id, replica_id))
+            self.calendar.at(released_s, self._is_parked, (lease_id, replica))
         for gone in progress.moved:
             self.calendar.at(released_s, self._is_moved, gone)
         for fallen in progress.fallen:
@@ -184,8 +180,13 @@ class Twin:
         if self.queue.num_waiting:
             self._decide()
 
-    def _is_parked(self, parked: tuple[str, str]) -> None:
-        self.queue.parked(*parked)
+    def _is_parked(self, parked: tuple[str, SimulatedReplica]) -> None:
+        """Where the queue knows the replica no more, nobody else would say that it may go on."""
+        lease_id, replica = parked
+        if self.fleet.is_leaving(replica):
+            self._hears(replica, Resume(lease_id, self._requests[lease_id].kept_stamp))
+            return
+        self.queue.parked(lease_id, replica.replica_id)
         self._decide()
 
     def _has_fallen(self, fallen: tuple[str, int]) -> None:

@@ -10,6 +10,7 @@ import yaml
 from deployments.config_errors import ConfigError
 from fastserve.scenarios import Circumstances, load_scenario
 from fastserve.what_if import Change, WhatIf, parse_what_if
+from scheduling.load import ClassObjective
 from scheduling.score import ScorePolicy
 from simulation.objectives import Objectives
 from simulation.scenario import Clients, Scenario
@@ -17,7 +18,7 @@ from tests.fastserve.test_costs_file import COSTS
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "serve_config.yaml"
-GIVEN = Circumstances(COSTS, Clients(), {"urgent": Objectives(1.0, 0.2)}, model=None, seed=3)
+GIVEN = Circumstances(COSTS, Clients(), {"urgent": Objectives(1.0, 0.2)}, model=None, startup_s=20.0, seed=3)
 
 
 def scenario(*changes: str, path: Path = SHIPPED) -> Scenario:
@@ -33,6 +34,23 @@ def test_the_shipped_configuration_is_played_as_it_stands() -> None:
     assert (limits.max_num_seqs, limits.max_num_batched_tokens, limits.max_decode_stretch) == (32, 512, 1.7)
     assert (shipped.engine, shipped.overheads) == (COSTS.engine, COSTS.overheads)
     assert shipped.objectives == GIVEN.objectives
+
+
+def test_replicas_are_scaled_by_the_policy_that_the_file_names() -> None:
+    scaling = scenario().scaling
+    assert scaling is not None
+    assert (scaling.limits.min_replicas, scaling.limits.max_replicas, scaling.startup_s) == (1, 2, 20.0)
+    assert scaling.limits.downscale_window_s == 300
+    assert scaling.objectives["urgent"] == ClassObjective(min_priority=5.0, wait_s=1.0)
+
+
+def test_there_are_as_many_replicas_as_at_first_where_no_policy_of_ours_scales_them() -> None:
+    assert scenario("deployment.num_replicas=3").scaling is None
+    assert scenario("deployment.autoscaling_config={min_replicas: 2, max_replicas: 4}").scaling is None
+
+
+def test_a_model_may_begin_without_a_replica() -> None:
+    assert scenario("deployment.autoscaling_config.min_replicas=0").num_replicas == 0
 
 
 def test_what_the_file_leaves_open_is_as_the_measured_engine_had_it() -> None:
@@ -95,9 +113,7 @@ def test_a_what_if_has_a_name_or_is_its_own() -> None:
 
 @pytest.mark.parametrize("text", ["beta=0.2", "user_config.beta", "name: ", "model.=3", "ingress.x=1"])
 def test_a_change_of_another_form_is_refused_with_the_form(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"expected PLACE\.KEY=VALUE, where PLACE is model, user_config or deployment"
-    ):
+    with pytest.raises(ConfigError, match=r"expected PLACE\.KEY=VALUE, where PLACE is model, user_config or"):
         parse_what_if(text)
 
 
@@ -108,4 +124,4 @@ def test_a_value_that_is_no_yaml_is_refused() -> None:
 
 def test_a_model_that_the_file_does_not_have_is_refused() -> None:
     with pytest.raises(ConfigError, match="--model: got 'other'; expected one of SmolLM2-135M-Instruct"):
-        load_scenario(SHIPPED, None, Circumstances(COSTS, Clients(), {}, model="other", seed=1))
+        load_scenario(SHIPPED, None, Circumstances(COSTS, Clients(), {}, model="other", startup_s=1.0, seed=1))

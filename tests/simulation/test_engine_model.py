@@ -28,6 +28,11 @@ def test_a_step_costs_its_decodes_their_context_and_its_prompts_with_theirs() ->
     assert MODEL.plan_s(plan, num_context_tokens(plan)) == pytest.approx(expected)
 
 
+def test_a_single_token_of_a_prompt_costs_what_a_decode_does() -> None:
+    plan = Plan(decode=[part(10, 1)], prefill=[part(30, 1)])
+    assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 2 * 0.01 + 40 * 0.001)
+
+
 def test_copies_are_paid_before_the_step() -> None:
     plan = Plan(decode=[part(10, 1)], copies=BlockCopies(outward=[(0, 0)], inward=[(1, 1)]))
     assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 0.01 + 0.01 + 10.0)

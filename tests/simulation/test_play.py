@@ -51,7 +51,7 @@ def test_what_was_refused_counts_as_a_request_and_in_no_time() -> None:
 def test_the_fleet_is_counted_for_all_the_time_that_it_was_there() -> None:
     figures = play(make_scenario(shape=make_shape(max_num_seqs=2), num_replicas=2), [OpenLoop([arrival(6.0, 10, 3)])])
     assert figures.fleet == FleetFigures(
-        num_replicas=2,
+        most_replicas=2,
         replica_hours=pytest.approx(20 / 3600),
         busy_share=4 / 20,
         slot_share=4 / 40,
@@ -82,7 +82,7 @@ def test_a_run_without_requests_is_an_error() -> None:
 
 def test_the_course_of_a_run_is_told_in_moments() -> None:
     figures = play(make_scenario(shape=ONE_SLOT), [OpenLoop([arrival(0.0), arrival(0.5), arrival(1.5)])])
-    assert figures.moments[0] == Moment(0.0, num_waiting=0, num_running=0, num_parked=0)
+    assert figures.moments[0] == Moment(0.0, num_waiting=0, num_running=0, num_parked=0, num_replicas=1)
     assert max(moment.num_waiting for moment in figures.moments) == 2
 
 

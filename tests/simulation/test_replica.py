@@ -16,9 +16,10 @@ from scheduling.batch_plan import Preemption
 from scheduling.cost_model import StepCostModel
 from scheduling.errors import NeverFits
 from scheduling.score import ScorePolicy, Stamp
+from simulation.activity import Activity
 from simulation.engine_messages import Gone, Move, Resume, Work
 from simulation.engine_model import EngineModel
-from simulation.replica import Activity, SimulatedReplica
+from simulation.replica import SimulatedReplica
 from simulation.replica_shape import ReplicaShape
 from simulation.step_tape import StepTape
 from tests.simulation.scenarios import ENGINE, make_shape
@@ -121,9 +122,20 @@ def test_who_gave_way_is_held_until_somebody_says_what_becomes_of_it() -> None:
 def test_what_a_replica_has_done_is_counted() -> None:
     replica = make_replica()
     play(replica, [coming(1, 0.0, 10, 4), coming(2, 0.0, 10, 3)])
-    assert replica.activity == Activity(busy_s=3.0 + 3.0, slot_s=2 * 5.0 + 1.0, num_steps=4)
+    assert replica.activity == Activity(busy_s=3.0 + 3.0, slot_s=2 * 5.0 + 1.0, num_steps=4, num_served=20 + 7)
     assert replica.due_s is None
     assert replica.num_held == 0
+
+
+def test_what_a_run_of_steps_has_served_so_far_is_known_in_the_middle_of_it() -> None:
+    replica = make_replica()
+    for number in (1, 2):
+        replica.accept(coming(number, 0.0, 10, 20).work, 0.0)
+    replica.advance()
+    assert replica.num_served_by(2.0) == 0
+    replica.advance()  # both prompts are done at 3, and a run of nineteen steps begins
+    assert replica.due_s == 22.0
+    assert [replica.num_served_by(at_s) for at_s in (3.5, 4.5, 9.9)] == [22, 24, 34]
 
 
 def test_what_is_larger_than_the_cache_is_refused() -> None:
