@@ -60,7 +60,7 @@ class Granting:
         """A parked one goes on where it is, or, where only another replica has room, moves."""
         assert head.parked_on is not None
         home = self._fleet.get(head.parked_on)
-        if home is not None and home.has_room_for(head.ticket.need):
+        if home is not None and home.could_resume(head.ticket.need):
             self._leases.resume(self._room.grant(head))
             events.append(Resumed(head.parked_on, head.lease_id, head.stamp))
         elif self._fleet.best_for(head.ticket.need) is not None:

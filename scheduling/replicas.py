@@ -100,8 +100,10 @@ class Replica:
 
     @property
     def num_free_slots(self) -> int:
-        """Never negative: a replica may hold more than was granted when a claim came late."""
-        return max(0, self.state.max_num_seqs - self.num_running)
+        """For newcomers: those who gave way may take up no more than their own places, and nobody is sent to a replica
+        that holds all that it can. Never negative: it may hold more than was granted when a claim came late."""
+        num_places = self.state.max_num_seqs + self.state.parked_limit - len(self.held)
+        return max(0, min(self.state.max_num_seqs - self.num_running, num_places))
 
     @property
     def num_free_tokens(self) -> int:
@@ -113,6 +115,11 @@ class Replica:
     def has_room_for(self, need: TokenNeed) -> bool:
         fits_now = self.num_free_slots > 0 and need.expected <= self.num_free_tokens
         return fits_now and not self.quarantined and self.could_ever_hold(need)
+
+    def could_resume(self, need: TokenNeed) -> bool:
+        """Whether one that is parked here could run again now."""
+        has_slot = self.num_running < self.state.max_num_seqs
+        return has_slot and need.expected <= self.num_free_tokens and not self.quarantined
 
     def next_victim(self) -> Held | None:
         """Who would give way to one newcomer more: the lowest key that is not promised away. None if none may.

@@ -88,7 +88,11 @@ class ScorePolicy:
 
     def key(self, stamp: Stamp) -> float:
         """The sort key, with the fairness penalty in it; the higher key runs sooner."""
-        return _RULES[self.name].key(self, stamp, stamp.effective_arrival_s)
+        return self.key_with(stamp, stamp.penalty_s)
+
+    def key_with(self, stamp: Stamp, penalty_s: float) -> float:
+        """The sort key that it would have with this penalty, whatever its own."""
+        return _RULES[self.name].key(self, stamp, stamp.arrival_s + penalty_s)
 
     def line_key(self, stamp: Stamp) -> float:
         """The key within one tenant, where penalties play no part."""

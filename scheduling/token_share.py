@@ -18,8 +18,8 @@ class TokenShare:
     """Shares out each step's token budget: decodes first, then as much of each prompt as is left, best keys first.
 
     A prompt gets no more than the decodes beside it bear (`BatchLimits.max_decode_stretch`), several prompts somewhat
-    more together, but for those that outrank all these decodes. Such prompts go alone where their first token then
-    comes in this very step; never in two steps in a row, so that the decodes get on.
+    more together, but for those that outrank all these decodes. Where the first token of the best prompt comes in this
+    very step if the decodes that it outranks sit it out, they do; never in two steps in a row, so that they get on.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -38,28 +38,44 @@ class TokenShare:
                 budget -= 1
         if not prefills:
             self._decodes_sat_out = False
-            return
-        free = [each for each in prefills if not decode or outranks(each, decode[0].sequence)]
-        self._decodes_sat_out = bool(decode) and not self._decodes_sat_out and self._may_go_alone(free)
-        if self._decodes_sat_out:
-            decode.clear()
-            budget, prefills = self._limits.max_num_batched_tokens, free
-        self._fill(plan, prefills, len(free), budget, costs)
+        elif not self._share_with_peers(plan, prefills, costs, outranks):
+            num_free = sum(not decode or outranks(each, decode[0].sequence) for each in prefills)
+            patience_s = self._patience_s(len(decode), len(prefills) - num_free, costs)
+            self._fill(plan, prefills, num_free, patience_s, costs)
 
     def rest(self) -> None:
         """A step without prompts, which nothing had to be shared out in."""
         self._decodes_sat_out = False
 
-    def _may_go_alone(self, prompts: list[Sequence]) -> bool:
-        if not prompts:
+    def _share_with_peers(
+        self, plan: Plan, prefills: Many[Sequence], costs: EngineCosts, outranks: Outranks
+    ) -> bool:
+        """Fills the step with the best prompt whole, and with none of the decodes that it outranks; false if it does
+        not come to that. The decodes that it does not outrank bear no longer a step than they bear of all decodes."""
+        decode, best = plan.decode, prefills[0]
+        peers = [part for part in decode if not outranks(best, part.sequence)]
+        patience_s = self._patience_of(len(peers), len(decode), costs)
+        sits_out = len(peers) < len(decode) and not self._decodes_sat_out
+        self._decodes_sat_out = sits_out and self._is_whole(best, len(peers), patience_s, costs)
+        if not self._decodes_sat_out:
             return False
-        best = prompts[0]
-        return best.num_pending <= self._limits.max_num_batched_tokens and not best.wants_prompt_logits
+        first_out = decode[len(peers)].sequence
+        decode[len(peers) :] = []
+        prompts = [each for each in prefills if outranks(each, first_out)]
+        self._fill(plan, prompts, 0 if patience_s is not None else len(prompts), patience_s, costs)
+        return True
 
-    def _fill(self, plan: Plan, prompts: list[Sequence], num_free: int, budget: int, costs: EngineCosts) -> None:
-        """num_free: so many of the prompts, the first ones, need not spare the decodes."""
-        num_logits = self._limits.max_num_prompt_logits
-        patience_s = self._patience_s(len(plan.decode), len(prompts) - num_free, costs)
+    def _is_whole(self, prompt: Sequence, num_decodes: int, patience_s: float | None, costs: EngineCosts) -> bool:
+        """Whether its first token can come in a step beside so many decodes."""
+        if prompt.wants_prompt_logits or prompt.num_pending > self._limits.max_num_batched_tokens - num_decodes:
+            return False
+        return patience_s is None or costs.prefill_s(prompt.num_pending, prompt.num_computed) <= patience_s
+
+    def _fill(
+        self, plan: Plan, prompts: Many[Sequence], num_free: int, patience_s: float | None, costs: EngineCosts
+    ) -> None:
+        """num_free: so many of the prompts, the first ones, need not spare the decodes. patience_s: of the decodes."""
+        num_logits, budget = self._limits.max_num_prompt_logits, self._limits.max_num_batched_tokens - len(plan.decode)
         least = MIN_PREFILL_TOKENS  # for the first of those that must spare the decodes
         for place, sequence in enumerate(prompts):
             num_tokens = min(sequence.num_pending, budget)
@@ -85,3 +101,10 @@ class TokenShare:
         if stretch is None or not num_decodes or costs.decode_step_s is None:
             return None
         return (stretch - 1) * math.sqrt(num_prompts) * costs.decodes_s(num_decodes)
+
+    def _patience_of(self, num_peers: int, num_decodes: int, costs: EngineCosts) -> float | None:
+        """Seconds of prefill that some of the decodes bear while the others sit out; None: any."""
+        stretch = self._limits.max_decode_stretch
+        if stretch is None or not num_peers or costs.decode_step_s is None:
+            return None
+        return stretch * costs.decodes_s(num_decodes) - costs.decodes_s(num_peers)

@@ -110,8 +110,7 @@ class WaitingRoom:
         """The key that it would run under if it were granted now."""
         if not queued.is_new:
             return self.policy.key(queued.stamp)
-        penalty_s = self._queue.turns.lead_s(queued.tenant)
-        return self.policy.key(replace(queued.stamp, penalty_s=penalty_s))
+        return self.policy.key_with(queued.stamp, self._queue.turns.lead_s(queued.tenant))
 
     def get(self, lease_id: str) -> QueuedTicket | None:
         return self._queue.get(lease_id)

@@ -14,9 +14,10 @@ LONG = 200
 COSTS = EngineCosts(prefill_token_s=0.001, decode_step_s=0.06)
 
 
-def decoding(*names: str, stretch: float | None = 2.0) -> Batcher:
-    """A batcher whose sequences have all been prefilled."""
-    sequences = [make_sequence(name, max_num_tokens=40) for name in names]
+def decoding(*names: str, stretch: float | None = 2.0, **priorities: float) -> Batcher:
+    """A batcher whose sequences have all been prefilled. priorities: of more sequences, by name; else 0."""
+    of_each = dict.fromkeys(names, 0.0) | priorities
+    sequences = [make_sequence(name, max_num_tokens=40, priority=priority) for name, priority in of_each.items()]
     batcher = make_batcher(*sequences, max_num_batched_tokens=LONG, num_blocks=256, max_decode_stretch=stretch)
     run_step(batcher)
     return batcher
@@ -92,6 +93,30 @@ def test_prompts_that_outrank_all_streams_never_go_alone_twice_in_a_row() -> Non
         decodes.append(len(run_step(batcher).decode))
 
     assert decodes == [0, 2, 0, 2, 0, 2]
+
+
+def test_streams_that_a_prompt_outranks_sit_out_a_step_and_its_peers_do_not() -> None:
+    batcher = decoding("a", "b", peer=MARGIN + 1)
+    batcher.add(make_sequence("urgent", num_tokens=50, max_num_tokens=52, priority=MARGIN + 1, arrival_s=1))
+
+    first, second = run_step(batcher), run_step(batcher)
+
+    assert (ids(first.decode), ids(first.prefill)) == (["peer"], ["urgent"])
+    assert ids(second.decode) == ["peer", "urgent", "a", "b"]
+
+
+def test_nobody_sits_out_where_a_prompt_would_take_its_peers_longer_than_a_step_may() -> None:
+    costs = EngineCosts(prefill_token_s=0.001, decode_step_s=0.06)
+    batcher = decoding("a", "b", stretch=1.5, peer=MARGIN + 1)
+    bearable = costs.prefill_within(1.5 * costs.decodes_s(3) - costs.decodes_s(1))
+    batcher.add(
+        make_sequence("urgent", num_tokens=bearable + 1, max_num_tokens=90, priority=MARGIN + 1, arrival_s=1)
+    )
+
+    plan = batcher.plan(costs)
+
+    assert ids(plan.decode) == ["peer", "a", "b"]
+    assert not plan.prefill[0].completes
 
 
 def test_a_prompt_that_outranks_the_streams_by_the_margin_and_no_more_is_cut_for_them() -> None:

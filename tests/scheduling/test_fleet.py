@@ -115,7 +115,9 @@ class FleetMachine(RuleBasedStateMachine):
         return [held for held in self.held[replica_id].values() if not held.is_parked]
 
     def num_free_slots(self, replica_id: str) -> int:
-        return max(0, self.states[replica_id].max_num_seqs - len(self.running(replica_id)))
+        state = self.states[replica_id]
+        num_places = state.max_num_seqs + state.parked_limit - len(self.held[replica_id])
+        return max(0, min(state.max_num_seqs - len(self.running(replica_id)), num_places))
 
     def num_free_tokens(self, replica_id: str) -> int:
         return max(0, KV_TOKENS - sum(held.num_tokens for held in self.running(replica_id)))

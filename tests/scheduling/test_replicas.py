@@ -37,3 +37,16 @@ def test_a_replica_that_holds_more_than_it_has_room_for_has_no_room() -> None:
     replica.hold("b", Held(80))
     assert (replica.num_free_slots, replica.num_free_tokens) == (0, 0)
     assert not replica.has_room_for(TokenNeed(1, 1))
+
+
+def test_a_replica_that_holds_all_that_it_can_has_no_room_for_newcomers_but_those_who_gave_way_may_go_on() -> None:
+    replica = Replica(make_replica(max_num_seqs=2, parked_limit=1))
+    for lease_id in ("a", "b"):
+        replica.hold(lease_id, Held(1, is_parked=True))
+    assert replica.has_room_for(TokenNeed(1, 1))
+
+    replica.hold("c", Held(1))
+
+    assert (replica.num_running, replica.num_free_slots) == (1, 0)
+    assert not replica.has_room_for(TokenNeed(1, 1))
+    assert replica.could_resume(TokenNeed(1, 1))
