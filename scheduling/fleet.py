@@ -15,13 +15,14 @@ BUSIER = 2  # a replica is preferred for its cache unless another has more than 
 class Fleet:
     """All registered replicas of one model.
 
-    Two heaps keep each choice logarithmic in the replicas: who has most room, and where the lowest key runs.
+    Heaps keep each choice logarithmic in the replicas: who has most room, and where the lowest key runs that may give
+    way to a newcomer, above standard priority or not.
     """
 
     def __init__(self) -> None:
         self._replicas: dict[str, Replica] = {}
         self._roomiest = LazyHeap()
-        self._weakest = LazyHeap()
+        self._weakest = {for_urgent: LazyHeap() for for_urgent in (False, True)}
         self._changed: set[str] = set()  # their place in `_weakest` is to be worked out anew
         self._max_request_tokens: int | None = None
         self._affinity = PrefixAffinity()
@@ -49,7 +50,8 @@ class Fleet:
     def remove(self, replica_id: str) -> None:
         self._replicas.pop(replica_id, None)
         self._roomiest.discard(replica_id)
-        self._weakest.discard(replica_id)
+        for weakest in self._weakest.values():
+            weakest.discard(replica_id)
         self._changed.discard(replica_id)
         self._affinity.forget(replica_id)
         self._note_largest()
@@ -109,19 +111,22 @@ class Fleet:
     def has_free_slot(self) -> bool:
         return len(self._roomiest) > 0
 
-    def where_outranked(self, need: TokenNeed, key: float, margin: Callable[[float], float]) -> str | None:
+    def where_outranked(
+        self, need: TokenNeed, key: float, margin: Callable[[float], float], *, is_urgent: bool
+    ) -> str | None:
         """The replica where the lowest of all keys runs, if `key` outranks it by the replica's margin; None if not.
 
-        margin: what so many levels of priority are worth, in key units.
+        margin: what so many levels of priority are worth, in key units. is_urgent: the newcomer is above standard
+        priority.
         """
         for replica_id in self._changed:
             self._place_victim(self._replicas[replica_id])
         self._changed.clear()
-        weakest = self._weakest.first()
+        weakest = self._weakest[is_urgent].first()
         if weakest is None:
             return None
         replica = self._replicas[weakest]
-        victim = replica.next_victim()
+        victim = replica.next_victim(for_urgent=is_urgent)
         assert victim is not None, f"{weakest} has nobody to give way"
         is_outranked = key > victim.key + margin(replica.state.preemption_margin_levels)
         return weakest if is_outranked and replica.could_make_room_for(need, victim) else None
@@ -150,11 +155,12 @@ class Fleet:
         self._changed.add(replica_id)
 
     def _place_victim(self, replica: Replica) -> None:
-        victim = replica.next_victim()
-        if victim is None:
-            self._weakest.discard(replica.state.replica_id)
-        else:
-            self._weakest.push(replica.state.replica_id, (victim.key,))
+        for for_urgent, weakest in self._weakest.items():
+            victim = replica.next_victim(for_urgent=for_urgent)
+            if victim is None:
+                weakest.discard(replica.state.replica_id)
+            else:
+                weakest.push(replica.state.replica_id, (victim.key,))
 
     def _note_largest(self) -> None:
         sizes = (replica.state.max_request_tokens for replica in self._replicas.values())

@@ -54,7 +54,8 @@ class Granting:
         roomy = self._fleet.best_for(need, head.ticket.prefixes)
         if roomy is not None:
             return roomy
-        return self._fleet.where_outranked(need, self._room.key_now(head), policy.margin)
+        is_urgent = head.stamp.priority > 0
+        return self._fleet.where_outranked(need, self._room.key_now(head), policy.margin, is_urgent=is_urgent)
 
     def _unpark(self, head: QueuedTicket, events: list[Event]) -> bool:
         """A parked one goes on where it is, or, where only another replica has room, moves."""

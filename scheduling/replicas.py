@@ -19,7 +19,7 @@ class ReplicaState:
     incarnation: rises with every start of the replica (its start time will do); a message that carries a lower one
         came late and is ignored.
     parked_limit: how many sequences its engine holds beside `max_num_seqs` running ones, because they gave way; 0 where
-        nobody gives way.
+        nobody gives way. Half of these places are kept for newcomers above standard priority.
     preemption_margin_levels: by how many levels of priority a newcomer must outrank whoever gives way to it.
     started_in_s: what its start took; None where it does not say.
 
@@ -45,6 +45,15 @@ class ReplicaState:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
         if self.started_in_s is not None and not 0 <= self.started_in_s < math.inf:
             raise ValueError(f"started_in_s: expected a finite number of at least 0, got {self.started_in_s!r}")
+
+    def num_places(self, *, for_urgent: bool) -> int:
+        """Sequences that it may hold, running and parked, when a newcomer makes another give way.
+
+        Whoever makes the last one give way is let in before everybody of its rank; those after it wait for a slot. So
+        that the many do not leave the few waiting, they may not use all places up.
+        """
+        kept = 0 if for_urgent else self.parked_limit // 2
+        return self.max_num_seqs + self.parked_limit - kept
 
     @property
     def max_request_tokens(self) -> int:
@@ -102,7 +111,7 @@ class Replica:
     def num_free_slots(self) -> int:
         """For newcomers: those who gave way may take up no more than their own places, and nobody is sent to a replica
         that holds all that it can. Never negative: it may hold more than was granted when a claim came late."""
-        num_places = self.state.max_num_seqs + self.state.parked_limit - len(self.held)
+        num_places = self.state.num_places(for_urgent=True) - len(self.held)
         return max(0, min(self.state.max_num_seqs - self.num_running, num_places))
 
     @property
@@ -121,14 +130,16 @@ class Replica:
         has_slot = self.num_running < self.state.max_num_seqs
         return has_slot and need.expected <= self.num_free_tokens and not self.quarantined
 
-    def next_victim(self) -> Held | None:
+    def next_victim(self, *, for_urgent: bool) -> Held | None:
         """Who would give way to one newcomer more: the lowest key that is not promised away. None if none may.
+
+        for_urgent: the newcomer is above standard priority.
 
         The engine chooses whom; it goes by the same keys. So many newcomers as run beyond the slots have been promised
         a place already, each at the cost of another.
         """
         num_promised = self.num_running - self.state.max_num_seqs
-        if num_promised < 0 or self.quarantined or len(self.held) - self.state.max_num_seqs >= self.state.parked_limit:
+        if num_promised < 0 or self.quarantined or len(self.held) >= self.state.num_places(for_urgent=for_urgent):
             return None
         running = (held for held in self.held.values() if not held.is_parked)
         lowest = heapq.nsmallest(num_promised + 1, running, key=_key)

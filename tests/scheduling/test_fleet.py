@@ -94,7 +94,9 @@ class FleetMachine(RuleBasedStateMachine):
     def whoever_gives_way_is_the_lowest_of_all(self) -> None:
         for need in NEEDS:
             for key in (*KEYS, 20.0):
-                assert self.fleet.where_outranked(need, key, levels_as_keys) == self.outranked(need, key)
+                for is_urgent in (False, True):
+                    found = self.fleet.where_outranked(need, key, levels_as_keys, is_urgent=is_urgent)
+                    assert found == self.outranked(need, key, is_urgent)
 
     @invariant()
     def the_reason_to_wait_is_the_first_that_applies(self) -> None:
@@ -129,19 +131,20 @@ class FleetMachine(RuleBasedStateMachine):
     def load(self, replica_id: str) -> tuple[int, int, str]:
         return (-self.num_free_slots(replica_id), -self.num_free_tokens(replica_id), replica_id)
 
-    def victim(self, replica_id: str) -> Held | None:
+    def victim(self, replica_id: str, is_urgent: bool) -> Held | None:
         """The lowest key that no earlier newcomer has been promised the place of."""
         state, held, running = self.states[replica_id], self.held[replica_id], self.running(replica_id)
         num_promised = len(running) - state.max_num_seqs
-        if num_promised < 0 or len(held) >= state.max_num_seqs + state.parked_limit:
+        num_to_park = state.parked_limit if is_urgent else state.parked_limit - state.parked_limit // 2
+        if num_promised < 0 or len(held) >= state.max_num_seqs + num_to_park:
             return None
         return sorted(running, key=lambda each: each.key)[num_promised]
 
-    def outranked(self, need: TokenNeed, key: float) -> str | None:
+    def outranked(self, need: TokenNeed, key: float, is_urgent: bool) -> str | None:
         victims = [
             (victim.key, replica_id, victim)
             for replica_id in self.open_replicas()
-            if (victim := self.victim(replica_id)) is not None
+            if (victim := self.victim(replica_id, is_urgent)) is not None
         ]
         if not victims:
             return None
