@@ -47,9 +47,7 @@ class TokenShare:
         """A step without prompts, which nothing had to be shared out in."""
         self._decodes_sat_out = False
 
-    def _share_with_peers(
-        self, plan: Plan, prefills: Many[Sequence], costs: EngineCosts, outranks: Outranks
-    ) -> bool:
+    def _share_with_peers(self, plan: Plan, prefills: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> bool:
         """Fills the step with the best prompt whole, and with none of the decodes that it outranks; false if it does
         not come to that. The decodes that it does not outrank bear no longer a step than they bear of all decodes."""
         decode, best = plan.decode, prefills[0]

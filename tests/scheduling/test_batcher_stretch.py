@@ -109,9 +109,7 @@ def test_nobody_sits_out_where_a_prompt_would_take_its_peers_longer_than_a_step_
     costs = EngineCosts(prefill_token_s=0.001, decode_step_s=0.06)
     batcher = decoding("a", "b", stretch=1.5, peer=MARGIN + 1)
     bearable = costs.prefill_within(1.5 * costs.decodes_s(3) - costs.decodes_s(1))
-    batcher.add(
-        make_sequence("urgent", num_tokens=bearable + 1, max_num_tokens=90, priority=MARGIN + 1, arrival_s=1)
-    )
+    batcher.add(make_sequence("urgent", num_tokens=bearable + 1, max_num_tokens=90, priority=MARGIN + 1, arrival_s=1))
 
     plan = batcher.plan(costs)
 

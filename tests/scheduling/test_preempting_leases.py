@@ -66,6 +66,18 @@ def test_the_newcomer_goes_where_the_lowest_key_of_all_runs() -> None:
     assert only_grant(dispatcher).replica_id == places["2"]
 
 
+def test_half_of_the_parked_places_are_kept_for_newcomers_above_standard_priority() -> None:
+    dispatcher = make_dispatcher(make_replica("r1", max_num_seqs=4, parked_limit=4))
+    enqueue(dispatcher, *(f"bulk-{number}" for number in range(4)), priority=-10)
+    assert len(granted(dispatcher)) == 4
+
+    enqueue(dispatcher, *(f"standard-{number}" for number in range(4)), priority=0)
+    assert granted(dispatcher) == ["standard-0", "standard-1"]
+
+    enqueue(dispatcher, *(f"urgent-{number}" for number in range(4)), priority=10)
+    assert granted(dispatcher) == ["urgent-0", "urgent-1"]
+
+
 def test_each_newcomer_must_outrank_a_victim_of_its_own() -> None:
     dispatcher = make_dispatcher(PREEMPTING)
     enqueue(dispatcher, "bulk", priority=-10)
