@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.asking import Asking, PriorityRuns
+from benchmarks.bound_margin import read_smallest_slack_s
 from benchmarks.capacity import FEWEST_CLIENTS
 from benchmarks.connection_pool import allow_many_connections
 from benchmarks.mixed_report import MixedReport, class_facts
@@ -23,6 +24,7 @@ from benchmarks.plan import SHIPPED
 from benchmarks.report import RESULTS, write_report
 from benchmarks.side_report import SideReport, compared, side_report
 from benchmarks.target import Target, errors_as_exit_code, measured_service
+from fastserve.errors import ServerFailed
 from fastserve.machine import commit, this_machine
 from fastserve.published_command import published_command
 from fastserve.service_queries import ServiceQueries
@@ -102,11 +104,20 @@ def main(
             if peer_url is not None and peer_priority_runs is not None:
                 sides.append(_side(_PEER, peer_url, peer_model, peer_priority_runs, mixed, request_timeout_s, retry))
             run = run_mixed(sides, mixed, time.time_ns(), lambda words: err.print(words, markup=False))
-    report = _report(target, sides, mixed, run)
+            slack_s = _own_check(target.base_url, next(iter(mixed.traffic.api_keys.values()), None))
+    report = _report(target, sides, mixed, run, slack_s)
     path = write_report(report, results, "mixed-priority")
     Console().print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
     err.print(f"written: {path} and .json beside it", markup=False, soft_wrap=True)
     raise typer.Exit(0 if report.is_valid and report.num_failed == 0 else 1)
+
+
+def _own_check(base_url: str, api_key: str | None) -> float | None:
+    """The smallest slack of the bound on overtaking, where the service keeps such a check."""
+    try:
+        return read_smallest_slack_s(base_url, api_key)
+    except ServerFailed:
+        return None
 
 
 def _check_choice(
@@ -155,7 +166,9 @@ def _side(
     return Side(name, base_url, Asking(asked, priority_runs, request_timeout_s, comes_back, keys))
 
 
-def _report(target: Target, sides: Sequence[Side], mixed: MixedLoad, run: MixedRun) -> MixedReport:
+def _report(
+    target: Target, sides: Sequence[Side], mixed: MixedLoad, run: MixedRun, smallest_slack_s: float | None
+) -> MixedReport:
     return MixedReport(
         date=datetime.now(UTC).date().isoformat(),
         command=published_command("python -m benchmarks.mixed_priority", sys.argv[1:]),
@@ -175,6 +188,7 @@ def _report(target: Target, sides: Sequence[Side], mixed: MixedLoad, run: MixedR
         idle_rate_per_s=mixed.idle_rate_per_s,
         sides=[_side_report(side, mixed, rounds) for side, rounds in zip(sides, run.rounds, strict=True)],
         comparisons=_comparisons(sides, mixed, run),
+        smallest_slack_s=smallest_slack_s,
     )
 
 

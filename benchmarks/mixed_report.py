@@ -40,7 +40,8 @@ class MixedReport:
 
     arrivals: the load's schedule, in words. rate_per_s: what it was made for, of which `load` times the capacity's knee
     where that was measured. tokens_per_word: as the first answer showed. sides: ours, then the peer where there is one.
-    comparisons: ours over the peer's, by round. settings: of the model, where this run started it.
+    comparisons: ours over the peer's, by round. settings: of the model, where this run started it. smallest_slack_s: by
+    how much the closest overtaking kept its bound, by our service's own check of every grant; None where none says so.
     """
 
     date: str
@@ -61,6 +62,7 @@ class MixedReport:
     idle_rate_per_s: float
     sides: list[SideReport]
     comparisons: list[Comparison]
+    smallest_slack_s: float | None
 
     @property
     def is_valid(self) -> bool:
@@ -86,6 +88,10 @@ class MixedReport:
         for side in self.sides:
             sections += [f"## {side.name}", *_side(side, self.idle_rate_per_s)]
         sections += _compared(self.comparisons)
+        if self.smallest_slack_s is not None:
+            sections.append(
+                f"Smallest slack of the bound on overtaking, of every grant: {self.smallest_slack_s:.6f} s."
+            )
         sections += [_HOW_TO_READ, "\n".join(self._provenance())]
         return "\n\n".join(sections) + "\n"
 
@@ -146,7 +152,8 @@ def _side_lines(side: SideReport, idle_rate_per_s: float) -> Iterator[str]:
     yield (
         f"{side.idle.name} alone, {idle_rate_per_s:g} requests/s, {side.idle.completed} answers: TTFT "
         f"{_percentiles(side.idle.ttft)} ms; under load p50 {_number(slower.p50, 2)}, p95 {_number(slower.p95, 2)}, "
-        f"p99 {_number(slower.p99, 2)} times as long"
+        f"p99 {_number(slower.p99, 2)} times as long; p95 later by {_number(side.urgent_late_steps, 2)} steps "
+        f"(medians of all TPOTs)"
     )
     yield f"output tokens/s: {side.output_tokens_per_s:.1f} ({min(rates):.1f} to {max(rates):.1f})"
     for group in side.classes:
@@ -155,6 +162,8 @@ def _side_lines(side: SideReport, idle_rate_per_s: float) -> Iterator[str]:
             yield f"{group.name}: {count.number} times {count.status}, Retry-After p50 {told[0]} s, at most {told[1]} s"
     if side.returns is not None:
         yield _returns(side.returns)
+    if side.jain_index is not None:
+        yield f"Jain index of the tenants' output tokens: {side.jain_index:.4f}"
     yield f"sender: {_lateness(side.lateness)}"
     yield from (f"failed: {reason}" for reason in side.failures)
 

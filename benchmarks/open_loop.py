@@ -25,8 +25,16 @@ class PhaseRun:
     @property
     def output_tokens(self) -> float:
         """Tokens that came while the schedule lasted, of answers that became whole."""
+        return sum(self.output_tokens_by_tenant().values())
+
+    def output_tokens_by_tenant(self) -> dict[str, float]:
+        """The same, for every tenant that asked."""
         ends_s = self.started_s + self.duration_s
-        return sum(each.result.tokens_until(ends_s) for each in self.outcomes if isinstance(each.result, Answer))
+        served = dict.fromkeys((each.arrival.tenant for each in self.outcomes), 0.0)
+        for each in self.outcomes:
+            if isinstance(each.result, Answer):
+                served[each.arrival.tenant] += each.result.tokens_until(ends_s)
+        return served
 
 
 async def send_on_time(

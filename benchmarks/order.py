@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 
+from benchmarks.bound_margin import read_smallest_slack_s
 from benchmarks.connection import Connection, Refused
 from benchmarks.connection_pool import allow_many_connections
 from benchmarks.http_response import ResponseBroken
@@ -30,14 +29,12 @@ from benchmarks.report import RESULTS, distinct_reasons, write_report
 from benchmarks.service import shipped_service
 from benchmarks.start_order import ALPHA, BETA, HeadersMissing, Start, depth, num_inversions
 from benchmarks.target import errors_as_exit_code
-from fastserve.errors import ServerFailed
 from fastserve.machine import commit, this_machine
 from fastserve.published_command import published_command
 
 _MODEL = "fake"
 _PATH = "/v1/completions"
 _CPUS = 0.05  # logical, of each ingress and each rank: what computes nothing needs no core of its own
-_MARGIN = re.compile(r"^fastserve:overtaking_bound_margin_seconds(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 err = Console(stderr=True)
@@ -123,7 +120,7 @@ async def measure(base_url: str, load: OrderLoad, request_timeout_s: float) -> M
         took_s,
         starts=[each for each in told if isinstance(each, Start)],
         failures=[each for each in told if isinstance(each, str)],
-        smallest_slack_s=await _smallest_slack_s(base_url),
+        smallest_slack_s=await asyncio.to_thread(read_smallest_slack_s, base_url),
     )
 
 
@@ -141,18 +138,6 @@ def bodies(load: OrderLoad) -> Iterator[dict[str, Any]]:
         }
 
 
-def smallest_slack_s(metrics: str) -> float | None:
-    """The smallest margin that a scrape shows; None where nobody was ever overtaken.
-
-    Raises:
-        ServerFailed: a margin is no number.
-    """
-    try:
-        return min(map(float, _MARGIN.findall(metrics)), default=None)
-    except ValueError as error:
-        raise ServerFailed(f"/metrics: fastserve:overtaking_bound_margin_seconds: {error}") from None
-
-
 async def _client(base_url: str, planned: Iterator[dict[str, Any]], timeout_s: float) -> list[Start | str]:
     with contextlib.closing(Connection(base_url)) as connection:
         return [await _ask(connection, body, timeout_s) for body in planned]
@@ -167,15 +152,6 @@ async def _ask(connection: Connection, body: dict[str, Any], timeout_s: float) -
         return f"no whole answer within {timeout_s:g} s"
     except (OSError, ResponseBroken, Refused, HeadersMissing) as error:
         return str(error) or type(error).__name__
-
-
-async def _smallest_slack_s(base_url: str) -> float | None:
-    async with httpx.AsyncClient(base_url=base_url) as http:
-        try:
-            scraped = (await http.get("/metrics")).raise_for_status()
-        except httpx.HTTPError as error:
-            raise ServerFailed(f"/metrics: {error}") from None
-    return smallest_slack_s(scraped.text)
 
 
 def _report(load: OrderLoad, measured: Measured) -> OrderReport:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import ray
@@ -21,6 +23,7 @@ from benchmarks.queue_tickets import QueueLoad
 from benchmarks.report import RESULTS, write_report
 from fastserve.machine import commit, this_machine
 from fastserve.published_command import published_command
+from fastserve.ray_environment import ray_environment
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 err = Console(stderr=True)
@@ -77,11 +80,14 @@ def _level(load: QueueLoad, paced_per_s: float) -> QueueLevel:
 
 @contextmanager
 def _own_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    """Ray as the service starts it, but for what the service needs Serve for."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ.update(ray_environment(os.environ, Path(folder), None))
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Owns what the queue itself takes for a grant: all its messages, one after another, in one process. No wire, no Ray."""
+"""Owns what the queue itself takes for a grant: all its messages, one after another. No wire, no Ray."""
 
 from __future__ import annotations
 

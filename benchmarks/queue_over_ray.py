@@ -30,6 +30,7 @@ from scheduling.score import ScorePolicy
 
 _TICK_S = 0.1
 _FILLED_WITHIN_S = 120.0
+_MEASURED_WITHIN_S = 3600.0
 _HEARTBEAT_S = 1.0
 _SETTLING_TURNS = 10  # of all slots
 _NEARLY = 0.99  # some are always on their way
@@ -53,17 +54,23 @@ class MeasuredQueue:
         self._state = QueueState(dispatcher, ActorIdentity("queue", time.time()))
         self._clock = SteadyWallClock()
         self._ticking: asyncio.Task[None] | None = None
+        self._has_grown = asyncio.Condition()
 
     async def submit(self, owner: str, messages: Sequence[QueueMessage], num_seen: int) -> Delivery:
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick())
-        return self._state.submit(owner, messages, num_seen, self._clock.now_s())
+        delivery = self._state.submit(owner, messages, num_seen, self._clock.now_s())
+        async with self._has_grown:
+            self._has_grown.notify_all()
+        return delivery
 
     async def poll(self, owner: str, num_seen: int) -> Delivery:
         return await self._state.poll(owner, num_seen)
 
-    async def num_waiting(self) -> int:
-        return self._state.dispatcher.num_waiting
+    async def filled(self, num_waiting: int) -> None:
+        """Returns when so many wait."""
+        async with self._has_grown:
+            await self._has_grown.wait_for(lambda: self._state.dispatcher.num_waiting >= num_waiting)
 
     async def _tick(self) -> None:
         while True:
@@ -77,7 +84,7 @@ async def measure_over_ray(load: QueueLoad, grants_per_s: float | None) -> OverR
     grants_per_s: how often slots are freed, by holding each for a while; None frees them at once.
 
     Raises:
-        TimeoutError: the queue did not fill in time.
+        TimeoutError: the queue did not fill in time, or the grants did not come.
     """
     hold_s = 0.0 if grants_per_s is None else load.num_replicas * load.num_slots / grants_per_s
     actor = MeasuredQueue.remote()  # type: ignore[attr-defined]
@@ -132,20 +139,17 @@ class _Drivers:
         asked = [asyncio.create_task(self._ask_on(self.ingresses[n % len(self.ingresses)])) for n in range(num_asking)]
         try:
             async with asyncio.timeout(_FILLED_WITHIN_S):
-                await self._filled()
+                await self.actor.filled.remote(int(self.load.num_waiting * _NEARLY))
+                self.is_filled = True
                 await self.settled.wait()
             began_s = time.perf_counter()
-            await self.enough.wait()
+            async with asyncio.timeout(_MEASURED_WITHIN_S):
+                await self.enough.wait()
             return OverRay(time.perf_counter() - began_s, self.handover_s)
         finally:
             for task in (*asked, *lines):
                 task.cancel()
             await asyncio.gather(*asked, *lines, return_exceptions=True)
-
-    async def _filled(self) -> None:
-        while await self.actor.num_waiting.remote() < self.load.num_waiting * _NEARLY:
-            await asyncio.sleep(_TICK_S)
-        self.is_filled = True
 
     async def _ask_on(self, ingress: QueueClient) -> None:
         while True:

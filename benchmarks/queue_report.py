@@ -72,8 +72,8 @@ class QueueReport:
     def _what(self) -> str:
         return (
             f"{self.num_grants:,} grants for each figure, to {self.num_replicas} replicas with {self.num_slots} slots "
-            f"each, asked for by {self.num_ingresses} ingresses for {self.num_tenants} tenants; priorities, lengths and "
-            f"tenants by seed {self.seed}. Nobody computes anything."
+            f"each, asked for by {self.num_ingresses} ingresses for {self.num_tenants} tenants; priorities, lengths "
+            f"and tenants by seed {self.seed}. Nobody computes anything."
         )
 
     def _table(self) -> str:
@@ -83,8 +83,8 @@ class QueueReport:
 
 
 _HOW_TO_READ = (
-    "Times in milliseconds: median / p99 / longest. Grants/s: of the queue's own code in one process, with all messages "
-    "that a grant takes. Decision: the call that frees a slot and decides who gets it. Over Ray: the queue is an actor, "
+    "Times in milliseconds: median / p99 / longest. Grants/s: of the queue's own code in one process, with all that is "
+    "said for a grant. Decision: the call that frees a slot and decides who gets it. Over Ray: the queue is an actor, "
     "and those who speak to it are in one other process. Handover: from the release of a slot there to the news of the "
     "grant that fills it, while slots are freed at the rate in the last column."
 )

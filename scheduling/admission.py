@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from scheduling.arrivals import ArrivalMeter
 from scheduling.bookings import Bookings, Identity
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
-from scheduling.queue import Backlog, QueuedTicket
+from scheduling.queued import Backlog, QueuedTicket
 from scheduling.service_rate import ServiceRate
 
 URGENT_SHARE = 1 / 8  # of the room, for those above standard priority

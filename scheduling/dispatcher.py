@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from scheduling.admission import Admission, AdmissionBounds
+from scheduling.attempts import Attempts
 from scheduling.errors import LeaseEnded
 from scheduling.events import Event, Expired, Moved, Resumed, Shed
 from scheduling.fleet import Fleet
@@ -16,9 +17,7 @@ from scheduling.front_door import FrontDoor
 from scheduling.granting import Granting
 from scheduling.hopeless import never_fits, too_late
 from scheduling.lease_desk import LeaseDesk
-from scheduling.leases import Lease
 from scheduling.overtaking import OvertakingMonitor
-from scheduling.queue import QueuedTicket
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -52,6 +51,7 @@ class Dispatcher:
         self._admission = Admission(bounds)
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
+        self._attempts = Attempts(self._room, self._leases, self._admission.rate)
         self._granting = Granting(self._room, self._fleet, self._leases)
         self._door = FrontDoor(self._room, self._admission, self._granting, self._leases)
         self._events: list[Event] = []
@@ -122,7 +122,7 @@ class Dispatcher:
         if known is not None and state.incarnation < known.state.incarnation:
             return
         if known is not None and state.incarnation > known.state.incarnation:
-            self._leave(self._leases.end_claimed_on(state.replica_id))
+            self._attempts.leave(self._leases.end_claimed_on(state.replica_id))
         self._fleet.register(state)
         self._leases.replica_registered(state.replica_id)
         for lease_id in holding:
@@ -136,7 +136,7 @@ class Dispatcher:
 
         One that drains goes on with what it runs; those who gave way there would wait for ever, so they move.
         """
-        self._withdraw_grants(replica_id)
+        self._attempts.withdraw_grants(replica_id)
         lost = self._leases.end_on(replica_id)
         for lease_id in lost:
             if self._room.take(lease_id) is not None:
@@ -147,7 +147,7 @@ class Dispatcher:
 
     def quarantine(self, replica_id: str) -> None:
         """No grants go there until it registers again; what it runs goes on."""
-        self._withdraw_grants(replica_id)
+        self._attempts.withdraw_grants(replica_id)
         self._fleet.quarantine(replica_id)
 
     def observe_service(self, replica_id: str, num_served: int, now_s: float) -> None:
@@ -159,37 +159,25 @@ class Dispatcher:
 
     def claim(self, lease_id: str, replica_id: str) -> None:
         """The replica holds the lease, whatever became of the grant here; the first of two claims stands."""
-        self._leases.claim(lease_id, replica_id, self._take_unleased(lease_id))
+        self._attempts.claim(lease_id, replica_id)
 
     def sent(self, lease_id: str, replica_id: str, now_s: float, ticket: Ticket | None = None, owner: str = "") -> None:
         """The owner has the grant and sends the call to this replica, which has longer to claim it from now on.
 
         ticket, owner: said again to a queue that does not know the lease.
         """
-        now_s = self._advance(now_s)
-        waited = self._take_unleased(lease_id)
-        if waited is None and ticket is not None:
-            if (lease := self._leases.get(lease_id)) is not None and lease.queued is not None:
-                return
-            waited = self._room.stamped(ticket, owner, now_s)
-            if lease is not None:
-                self._adopt(lease, waited)
-                return
-        self._leases.sent(lease_id, replica_id, waited, now_s)
+        self._attempts.sent(lease_id, replica_id, self._advance(now_s), ticket, owner)
 
     def park(self, lease_id: str, replica_id: str) -> None:
         """The replica's engine let it give way to another: it waits under its old key, and keeps its lease. Idempotent.
 
         `dispatch` says when it may go on (`Resumed`), or that it must go elsewhere (`Moved`).
         """
-        parked = self._leases.park(lease_id, replica_id, self._take_unleased(lease_id))
-        if parked is not None:
-            self._room.enter(parked, self._now_s)
+        self._attempts.park(lease_id, replica_id, self._now_s)
 
     def restamp(self, lease_id: str, level: int) -> None:
         """The replica's engine has let it fall to this level. An unknown id is fine."""
-        self._leases.restamp(lease_id, level)
-        self._room.restamp(lease_id, level)
+        self._attempts.restamp(lease_id, level)
 
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
@@ -204,7 +192,7 @@ class Dispatcher:
             LeaseEnded: this attempt is over.
         """
         now_s = self._advance(now_s, at_least_s=ticket.stamp.arrival_s if ticket.stamp else None)
-        known = self._room.get(ticket.lease_id) or self._leased(ticket, owner, now_s)
+        known = self._attempts.known(ticket, owner, now_s)
         if known is not None:
             return known.stamp
         if self._leases.has_ended(ticket.lease_id):
@@ -228,11 +216,11 @@ class Dispatcher:
 
         num_served: tokens of prompt and answer that it was served; None where that is not known.
         """
-        self._end(lease_id, num_served)
+        self._attempts.end(lease_id, num_served)
 
     def fail(self, lease_id: str) -> None:
         """The attempt is over and never ran, so it does not count as served. Idempotent; an unknown id is fine."""
-        self._end(lease_id, num_served=0)
+        self._attempts.end(lease_id, num_served=0)
 
     def drop_owner(self, owner: str) -> None:
         """An ingress is gone, and with it its tickets and leases.
@@ -259,42 +247,6 @@ class Dispatcher:
         before_s = now_s if self._now_s is None else self._now_s
         self._now_s = max(before_s, now_s, before_s if at_least_s is None else at_least_s)
         return self._now_s
-
-    def _leased(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
-        """The entry behind a lease; one that only a replica had told of takes this ticket as its own."""
-        if (lease := self._leases.get(ticket.lease_id)) is None:
-            return None
-        return lease.queued or self._adopt(lease, self._room.stamped(ticket, owner, now_s))
-
-    def _adopt(self, lease: Lease, queued: QueuedTicket) -> QueuedTicket:
-        parked = self._leases.adopt(lease, queued)
-        if parked is not None:
-            self._room.enter(parked)
-        return queued
-
-    def _take_unleased(self, lease_id: str) -> QueuedTicket | None:
-        """The ticket, if it waits for a lease: one that is parked has its lease, and waits on."""
-        queued = self._room.get(lease_id)
-        return None if queued is None or queued.parked_on is not None else self._room.take(lease_id)
-
-    def _end(self, lease_id: str, num_served: int | None) -> None:
-        self._room.take(lease_id)
-        lease = self._leases.end(lease_id)
-        if lease is not None and lease.queued is not None and num_served is not None:
-            self._room.queue.settle(lease.queued, num_served)
-            if num_served:
-                self._room.lengths.observe(lease.queued.ticket, num_served)
-                self._admission.rate.observe_release(lease.queued.num_charged, num_served)
-
-    def _leave(self, lost: Sequence[str]) -> None:
-        """Those of them that were parked waited to go on where they were; they do no more."""
-        for lease_id in lost:
-            self._room.take(lease_id)
-
-    def _withdraw_grants(self, replica_id: str) -> None:
-        """Who was granted a place there and has not been told of it waits on; nobody else would ask again for it."""
-        for untold in self._leases.take_untold_on(replica_id):
-            self._room.return_ungranted(untold)
 
     def _grant_heads(self, now_s: float) -> None:
         self._events += self._sweep(now_s)

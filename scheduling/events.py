@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduling.errors import DeadlinePassed, NeverFits, QueueFull
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 from scheduling.score import Stamp
 
 

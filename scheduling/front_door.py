@@ -8,7 +8,7 @@ from scheduling.admission import Admission, AdmissionBounds, reserved_for_others
 from scheduling.events import Shed
 from scheduling.granting import Granting
 from scheduling.lease_desk import LeaseDesk
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 from scheduling.shedding import make_room
 from scheduling.waiting_room import WaitingRoom
 

@@ -6,7 +6,7 @@ from scheduling.events import Event, Expired, Moved, Resumed
 from scheduling.fleet import Fleet
 from scheduling.hopeless import never_fits
 from scheduling.lease_desk import LeaseDesk
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 from scheduling.waiting_room import WaitingRoom
 
 

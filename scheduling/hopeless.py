@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits
 from scheduling.fleet import Fleet
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 
 
 def never_fits(queued: QueuedTicket, fleet: Fleet) -> NeverFits | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scheduling.fleet import Fleet
 from scheduling.leases import Lease, LeaseStatus, LeaseTable, RecentIds
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 from scheduling.request import Grant
 from scheduling.score import ScorePolicy
 

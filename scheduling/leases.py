@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from scheduling.fleet import Fleet
 from scheduling.lazy_heap import LazyHeap
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 from scheduling.replicas import Held
 from scheduling.score import ScorePolicy
 

@@ -4,56 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from scheduling.fairness import FairShares
 from scheduling.lazy_heap import LazyHeap, Position
+from scheduling.queued import Backlog, QueuedTicket
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.tenant_turns import TenantTurns
 from scheduling.work_ahead import WorkAhead
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedTicket:
-    """A stamped ticket, who asked for it, and its number in the order of first arrival at this queue.
-
-    parked_on: the replica that it runs on, where it has given way to others; None if it holds no lease.
-    num_charged: tokens that its tenant was charged when it was granted.
-    """
-
-    ticket: Ticket
-    stamp: Stamp
-    owner: str
-    seq: int
-    parked_on: str | None = None
-    num_charged: int = 0
-
-    @property
-    def lease_id(self) -> str:
-        return self.ticket.lease_id
-
-    @property
-    def tenant(self) -> str:
-        return self.ticket.tenant
-
-    @property
-    def is_new(self) -> bool:
-        """It never ran: neither here nor in an earlier attempt."""
-        return self.ticket.stamp is None and self.parked_on is None
-
-    @property
-    def may_be_shed(self) -> bool:
-        """Work below standard priority, unless it ran before: its client may have seen tokens already."""
-        return self.stamp.priority < 0 and self.is_new
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How much waits for a lease. `num_tokens` counts prompt and longest output."""
-
-    num_waiting: int
-    num_tokens: int
 
 
 class WaitingQueue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scheduling.admission import Admission, AdmissionBounds
 from scheduling.events import Shed
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 from scheduling.waiting_room import WaitingRoom
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scheduling.queue import QueuedTicket
+from scheduling.queued import QueuedTicket
 
 
 @dataclass(frozen=True, slots=True, order=True)

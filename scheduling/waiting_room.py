@@ -9,7 +9,8 @@ from scheduling.events import Expired
 from scheduling.lazy_heap import LazyHeap
 from scheduling.lengths import LengthEstimate
 from scheduling.overtaking import OvertakingMonitor
-from scheduling.queue import Backlog, QueuedTicket, WaitingQueue
+from scheduling.queue import WaitingQueue
+from scheduling.queued import Backlog, QueuedTicket
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
 

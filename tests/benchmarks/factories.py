@@ -123,5 +123,6 @@ def make_mixed_report(*sides: SideReport, **settings: Any) -> MixedReport:
         idle_rate_per_s=1.0,
         sides=list(sides) or [make_side_report()],
         comparisons=[],
+        smallest_slack_s=None,
     )
     return replace(report, **settings)

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.order import bodies, service_config, smallest_slack_s
+from benchmarks.order import bodies, service_config
 from benchmarks.order_report import OrderLoad, OrderReport
 from benchmarks.report import write_report
 from deployments.serve_config import load_serve_config
-from fastserve.errors import ServerFailed
 from tests.benchmarks.factories import MACHINE
 
 LOAD = OrderLoad(num_requests=200, num_open=50, num_ingresses=4, num_replicas=3, num_slots=2, seed=1)
@@ -58,18 +57,6 @@ def test_the_service_takes_its_configuration_and_has_room_for_all_that_are_open(
     [model] = loaded.serving.models
     assert (model.backend, model.preemption, model.max_num_seqs) == ("fake", "off", 2)
     assert loaded.max_open_requests > 5_000
-
-
-def test_the_smallest_margin_of_a_scrape_counts() -> None:
-    name = "fastserve:overtaking_bound_margin_seconds"
-    scraped = f'# TYPE {name} gauge\n{name}{{model_name="a"}} 2.5\n{name}{{model_name="b"}} 1e-06\nother 0.0\n'
-    assert smallest_slack_s(scraped) == 1e-6
-    assert smallest_slack_s("other 0.0\n") is None
-
-
-def test_a_margin_that_is_no_number_is_an_error_that_names_it() -> None:
-    with pytest.raises(ServerFailed, match=r"fastserve:overtaking_bound_margin_seconds.*'much'"):
-        smallest_slack_s("fastserve:overtaking_bound_margin_seconds much\n")
 
 
 def test_the_page_shows_the_figures_and_where_they_come_from() -> None:

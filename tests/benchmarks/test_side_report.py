@@ -26,6 +26,28 @@ def test_without_an_answer_on_either_side_there_is_no_multiple() -> None:
     assert make_side_report(make_round(idle=(urgent(0.2),))).slowdown.p50 is None
 
 
+def test_how_much_later_the_urgent_class_starts_under_load_is_quoted_in_median_times_between_tokens() -> None:
+    slow = make_outcome(make_answer(1.0, 1.2, 1.4), service_class="flex")
+    report = make_side_report(make_round(urgent(0.6), slow, slow, idle=(urgent(0.2),)))
+
+    assert report.urgent_late_steps == pytest.approx((0.6 - 0.2) / 0.2)
+    assert make_side_report(make_round(urgent(0.6))).urgent_late_steps is None
+
+
+def test_the_tenants_shares_of_what_was_served_are_quoted_as_one_figure_of_fairness() -> None:
+    def served(tenant: str, num_tokens: int) -> Outcome:
+        return make_outcome(make_answer(*(1.0 + number for number in range(num_tokens))), tenant=tenant)
+
+    assert make_side_report(make_round(served("a", 4), served("b", 4))).jain_index == pytest.approx(1.0)
+    assert make_side_report(make_round(served("a", 6), served("b", 2))).jain_index == pytest.approx(64 / 80)
+    assert make_side_report(make_round(served("a", 6))).jain_index is None
+
+
+def test_a_tenant_that_got_nothing_counts_against_fairness() -> None:
+    refused = make_outcome(Refusal(429, 2.0), tenant="b")
+    assert make_side_report(make_round(make_outcome(make_answer(1.0), tenant="a"), refused)).jain_index == 0.5
+
+
 def test_rounds_are_counted_together_and_rates_by_their_median() -> None:
     rounds = [make_round(*[urgent(0.5)] * number, duration_s=10.0) for number in (1, 2, 6)]
     report = make_side_report(*rounds)

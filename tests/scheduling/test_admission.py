@@ -9,7 +9,7 @@ import pytest
 
 from scheduling.admission import Admission, AdmissionBounds, reserved_for_others
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
-from scheduling.queue import Backlog, QueuedTicket
+from scheduling.queued import Backlog, QueuedTicket
 from scheduling.score import Stamp
 from tests.factories import make_ticket
 

@@ -159,7 +159,7 @@ def test_what_was_charged_for_blocks_that_stayed_cached_is_given_back() -> None:
     run_step(batcher)
     batcher._preempter.park(victim, BlockCopies())
     assert not batcher._budget.is_full
-    batcher._preempter.start(victim, batcher._match(victim), BlockCopies())
+    batcher._preempter.start(victim, batcher._room._match(victim), BlockCopies())
     assert batcher._budget.is_full
 
 

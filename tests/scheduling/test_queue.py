@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduling.queue import QueuedTicket, WaitingQueue
+from scheduling.queue import WaitingQueue
+from scheduling.queued import QueuedTicket
 from scheduling.score import ScorePolicy, Stamp
 from tests.factories import make_ticket
 
