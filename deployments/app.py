@@ -11,13 +11,14 @@ from ray.serve import Application
 from ray.serve.config import DeploymentActorConfig, RequestRouterConfig
 
 from cluster.placement import ReplicaResources
-from deployments.config import INGRESS_NAME, ModelConfig, ServingConfig
+from deployments.config import ModelConfig, ServingConfig
 from deployments.deployment_actors import METRICS_HUB, QUEUE
 from deployments.ingress_replica import IngressReplica
 from deployments.queueing.actor import PriorityQueue
 from deployments.replica import ModelReplica
 from deployments.router import PriorityRouter
 from deployments.telemetry.metrics_hub import MetricsHub
+from deployments.user_config import INGRESS_NAME
 
 REPLICA_NUM_CPUS = 0.1
 INGRESS_MAX_ONGOING = 100_000  # admission is the queue's: Serve's own limit in front of it must never be the first

@@ -19,7 +19,7 @@ from deployments.api.model_service import ModelCard, ModelService
 from deployments.api.preprocess import Preprocessor
 from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
-from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
+from deployments.config import ModelConfig, ServingConfig
 from deployments.feed.receiver import TokenFeed
 from deployments.queueing.lines import configure_queue
 from deployments.queueing.membership import watch_membership
@@ -30,6 +30,7 @@ from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from deployments.telemetry.ray_metrics import RaySink
+from deployments.user_config import IngressUserConfig, parse_user_config
 from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.tokenizer import Tokenizer

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from deployments.config import Positive, TopSettings
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem
+from deployments.settings import Positive, TopSettings
 from scheduling.autoscaling import ScalingLimits
 
 POLICY_FUNCTION = "deployments.autoscaling:ByObjectives"

@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.config import INGRESS_NAME, IngressUserConfig, ServingConfig, parse_user_config
+from deployments.config import ServingConfig
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem, insides_withheld, model_in, problems_of, unknown_key, without_insides
 from deployments.scaling_settings import scaling_problems
 from deployments.serve_fields import deployment_problems, http_problems, max_replicas, shape_problems
+from deployments.user_config import INGRESS_NAME, IngressUserConfig, parse_user_config
 
 IMPORT_PATH = "deployments.app:build"
 _IMPORT_PATHS = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))  # both are Serve's

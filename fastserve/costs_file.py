@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from deployments.config import Settings, TopSettings
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem
+from deployments.settings import Settings, TopSettings
 from scheduling.cost_model import StepCostModel
 from simulation.engine_model import EngineModel, ServiceOverheads
 

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
-from deployments.config import Positive, Priority, Settings, TopSettings
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem, Withheld
+from deployments.settings import Positive, Settings, TopSettings
+from deployments.user_config import Priority
 from simulation.objectives import Objectives
 from simulation.workload import ClassShare, Lengths, Lognormal, LognormalLengths, Mix, TenantShare
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from deployments.config import INGRESS_NAME
 from deployments.config_errors import ConfigError
 from deployments.problems import Problem
 from deployments.serve_config import IMPORT_PATH, ValidatedServeConfig, load_serve_config
+from deployments.user_config import INGRESS_NAME
 
 #: Where a change is made: in the model's own settings, in what changes live, or in how the model is deployed.
 _PLACES = ("model", "user_config", "deployment")

@@ -19,8 +19,8 @@ def overtaking_slack_s(starting: Stamp, waiting: Stamp, policy: ScorePolicy, mar
     """
     if not policy.bounds_overtaking:
         return math.inf
-    head_start_s = policy.head_start_s(starting.priority - waiting.priority) + margin / _key_per_s(policy)
-    return head_start_s + waiting.penalty_s - starting.penalty_s - (starting.arrival_s - waiting.arrival_s)
+    later_s = starting.effective_arrival_s - waiting.effective_arrival_s
+    return _slack_s(starting.priority - waiting.priority, later_s, policy) + margin / _key_per_s(policy)
 
 
 def may_overtake(starting: Stamp, waiting: Stamp, policy: ScorePolicy, margin: float = 0.0) -> bool:
@@ -66,9 +66,9 @@ class OvertakingMonitor:
             assert first is not None, f"tenant {other!r} waits with nobody"
             waiting = self._waiting[first][1]
             if other == tenant:
-                self._check(_bare(stamp), _bare(waiting))
+                self._check(stamp.priority, stamp.arrival_s, waiting.priority, waiting.arrival_s)
             else:
-                self._check(Stamp(stamp.priority, tag_s(tenant)), Stamp(waiting.priority, tag_s(other)))
+                self._check(stamp.priority, tag_s(tenant), waiting.priority, tag_s(other))
 
     def rekey(self, policy: ScorePolicy) -> None:
         """Other weights are in force."""
@@ -83,22 +83,25 @@ class OvertakingMonitor:
         due_s = stamp.arrival_s - level_s * stamp.priority if math.isfinite(level_s) else stamp.arrival_s
         self._most_overdue.setdefault(tenant, LazyHeap()).push(lease_id, (due_s,))
 
-    def _check(self, starting: Stamp, waiting: Stamp) -> None:
-        slack_s = overtaking_slack_s(starting, waiting, self._policy)
+    def _check(self, priority: float, since_s: float, waiting_priority: float, waiting_since_s: float) -> None:
+        """One that starts against one that waits. since_s: its arrival, or its tenant's tag as a time."""
+        slack_s = _slack_s(priority - waiting_priority, since_s - waiting_since_s, self._policy)
         self.num_checked += 1
-        self.num_violations += slack_s < -_rounding_s(starting, waiting, self._policy)
-        self.smallest_slack_s = min(self.smallest_slack_s, slack_s)
+        if slack_s < self.smallest_slack_s:
+            self.smallest_slack_s = slack_s
+        if slack_s < 0:
+            largest = (max(abs(priority), abs(waiting_priority)), max(abs(since_s), abs(waiting_since_s)))
+            self.num_violations += slack_s < -_rounding_s(*largest, self._policy)
 
 
-def _bare(stamp: Stamp) -> Stamp:
-    return Stamp(stamp.priority, stamp.arrival_s)
+def _slack_s(num_levels: float, later_s: float, policy: ScorePolicy) -> float:
+    """What is left of the head start of so many levels when it came so much later."""
+    return policy.head_start_s(num_levels) - later_s
 
 
-def _rounding_s(one: Stamp, other: Stamp, policy: ScorePolicy) -> float:
-    """What the rounding of two keys to floating point may cost, in seconds."""
-    largest = max(
-        max(abs(policy.alpha * stamp.priority), abs(policy.beta * stamp.effective_arrival_s)) for stamp in (one, other)
-    )
+def _rounding_s(priority: float, since_s: float, policy: ScorePolicy) -> float:
+    """What the rounding of keys of this size to floating point may cost, in seconds."""
+    largest = max(abs(policy.alpha * priority), abs(policy.beta * since_s))
     return _ROUNDING_ULPS * math.ulp(largest) / _key_per_s(policy)
 
 

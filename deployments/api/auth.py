@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deployments.config import TenantConfig
 from deployments.errors import ApiError
+from deployments.user_config import TenantConfig
 
 SHA256_PREFIX = "sha256:"
 

@@ -30,8 +30,8 @@ from deployments.api.request_telemetry import Telemetry
 from deployments.api.scored_pool import ScoredPool
 from deployments.api.standing import Standing, standing_of
 from deployments.api.strict_json import parse_json, read_body
-from deployments.config import IngressUserConfig
 from deployments.errors import ApiError, ClientDisconnected, internal_error, model_not_found, to_api_error
+from deployments.user_config import IngressUserConfig
 from scheduling.score import Stamp
 
 MAX_INLINE_BYTES = 64 * 1024  # a larger body is parsed in the pool: the event loop has answers to send

@@ -23,9 +23,9 @@ from deployments.api.model_service import ModelService
 from deployments.api.preprocess import Preprocessor
 from deployments.api.request_id import RequestIdMiddleware, request_id_of
 from deployments.api.request_telemetry import Telemetry
-from deployments.config import IngressUserConfig
 from deployments.errors import ApiError, internal_error, model_not_found
 from deployments.telemetry.metrics import ServingMetrics
+from deployments.user_config import IngressUserConfig
 from scheduling.snapshot import QueueSnapshot
 
 RETRY_WHEN_READY_S = 2.0

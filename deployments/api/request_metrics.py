@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from deployments.api.request_record import RequestRecord
-from deployments.config import IngressUserConfig
 from deployments.telemetry import metric_table as table
 from deployments.telemetry.metrics import ServingMetrics
+from deployments.user_config import IngressUserConfig
 
 TURNED_AWAY = frozenset({"queue_full", "wait_too_long", "deadline_unmeetable"})
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from deployments.api.generation import ChoiceDelta, ChoiceEvent
 from deployments.api.request_plan import Plan
 from deployments.api.standing import Standing
-from deployments.config import ClassConfig
 from deployments.generate_call import Started
+from deployments.user_config import ClassConfig
 
 CLIENT_CLOSED_REQUEST = 499
 

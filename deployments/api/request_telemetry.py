@@ -9,8 +9,8 @@ import structlog
 from deployments.api.request_log import facts_of
 from deployments.api.request_metrics import count_request
 from deployments.api.request_record import RequestRecord
-from deployments.config import IngressUserConfig
 from deployments.telemetry.metrics import ServingMetrics
+from deployments.user_config import IngressUserConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from deployments.api.auth import Tenant
 from deployments.api.openai_schemas import GenerateParams, RequestFields
-from deployments.config import IngressUserConfig
 from deployments.errors import ApiError, invalid
+from deployments.user_config import IngressUserConfig
 from scheduling.score import Stamp
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Protocol
 
 from deployments.deployment_actors import CLUSTER_ERRORS
@@ -32,8 +31,8 @@ from deployments.queueing.messages import (
     Sent,
 )
 from deployments.queueing.outbox import Outbox
+from deployments.queueing.waits import Waits
 from scheduling.errors import DeadlinePassed
-from scheduling.leases import RecentIds
 from scheduling.request import Grant, Ticket
 
 logger = logging.getLogger("ray.serve")
@@ -42,7 +41,6 @@ MENTION_WITHIN_S = 0.3  # of a queue's patience with a grant of which it hears n
 FIND_AGAIN_S = 0.2  # between two looks for a queue actor; doubles with every failure in a row
 MAX_FIND_AGAIN_S = 2.0
 ANSWER_WITHIN_S = 10.0  # a queue that says nothing for longer is looked for again; a poll is answered within 2
-_MAX_TAKEN_REMEMBERED = 65_536
 
 
 class QueueActorHandle(Protocol):
@@ -84,9 +82,7 @@ class QueueClient:
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
-        self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
-        self._taken = RecentIds(_MAX_TAKEN_REMEMBERED)
-        self._holding: dict[str, Sent] = {}  # leases that were granted here and have not ended, as a new queue is told
+        self._waits = Waits()
         self._num_seen = 0
         self._num_failures = 0  # in a row
         self._queue: QueueActorHandle | None = None
@@ -104,8 +100,7 @@ class QueueClient:
         """
         if self._why_hopeless is not None:
             raise self._why_hopeless()
-        granted: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
-        self._waiting[ticket.lease_id] = (ticket, granted)
+        granted = self._waits.begin(ticket)
         self._say(Enqueue(ticket))
         try:
             async with asyncio.timeout(ticket.deadline_s):  # the queue's own watch, also while there is no queue
@@ -118,7 +113,7 @@ class QueueClient:
             self._say(Cancel(ticket.lease_id))
             raise
         finally:
-            del self._waiting[ticket.lease_id]
+            self._waits.end(ticket.lease_id)
 
     def tell(self, message: QueueMessage) -> None:
         """Send without waiting, in order, from any thread. Dropped before `run` starts: nothing is there to undo."""
@@ -133,10 +128,8 @@ class QueueClient:
     def give_up(self, why: Callable[[], Exception]) -> None:
         """No grant will come: who waits is taken back and told why, as is whoever asks before `hope_again`."""
         self._why_hopeless = why
-        for lease_id, (_, granted) in self._waiting.items():
-            if not granted.done():
-                granted.set_exception(why())
-                self._say(Cancel(lease_id))
+        for lease_id in self._waits.refuse_all(why):
+            self._say(Cancel(lease_id))
 
     def hope_again(self) -> None:
         """Grants may come from now on, as they may at first."""
@@ -150,7 +143,7 @@ class QueueClient:
                 await self._try_once()
                 await self._sleep(min(MAX_FIND_AGAIN_S, FIND_AGAIN_S * 2 ** max(0, self._num_failures - 1)))
         finally:
-            self._end_waits()
+            self._waits.refuse_all(lambda: QueueLost("the line to it has ended"))
 
     async def _try_once(self) -> None:
         """One queue, until it is lost. The first failure in a row is logged."""
@@ -164,18 +157,13 @@ class QueueClient:
             if self._num_failures == 1:
                 logger.warning("The line to the priority queue broke; looking for it again.", exc_info=error)
 
-    def _end_waits(self) -> None:
-        for _, granted in self._waiting.values():
-            if not granted.done():
-                granted.set_exception(QueueLost("the line to it has ended"))
-
     def _say(self, message: QueueMessage) -> None:
         self._note(message)
         self._wake.set()
 
     def _note(self, message: QueueMessage) -> None:
         if isinstance(message, Cancel | Release | SendFailed):
-            self._holding.pop(message.lease_id, None)
+            self._waits.released(message.lease_id)
         self._outbox.put(message)
 
     def _say_in_time(self, message: QueueMessage) -> None:
@@ -190,9 +178,7 @@ class QueueClient:
         self._num_seen = 0
         self._rest()
         news = self._outbox.take_lease_news()
-        asks: list[QueueMessage] = [Enqueue(ticket) for ticket, granted in self._waiting.values() if not granted.done()]
-        held = [sent for lease_id, sent in self._holding.items() if lease_id not in self._waiting]
-        await self._submit([*self._greeting(), *held, *asks, *news])
+        await self._submit([*self._greeting(), *self._waits.held(), *self._waits.asked(), *news])
 
     async def _speak_and_listen(self) -> None:
         """Until the queue dies, falls silent or sends us away.
@@ -259,27 +245,18 @@ class QueueClient:
             case Granted(grant):
                 self._take_grant(grant)
             case Queued(lease_id, stamp):
-                if (waiting := self._waiting.get(lease_id)) is not None:
-                    self._waiting[lease_id] = (replace(waiting[0], stamp=stamp), waiting[1])
+                self._waits.stamped(lease_id, stamp)
             case Refused(lease_id, error):
-                waiting = self._waiting.get(lease_id)
-                if waiting is not None and not waiting[1].done():
-                    waiting[1].set_exception(error)
+                self._waits.refuse(lease_id, error)
             case Resume() | Move():
                 self._on_order(answer)
             case Retired() | Introduce():
                 self._lost.set()
 
     def _take_grant(self, grant: Grant) -> None:
-        """A lease is taken once: a second grant of it comes from a queue that has not heard of the first's end."""
-        if grant.lease_id in self._taken:
+        if self._waits.has_taken(grant.lease_id):
             return
-        waiting = self._waiting.get(grant.lease_id)
-        if waiting is None or waiting[1].done():
+        if self._waits.take(grant):
+            self._say_in_time(Sent(grant.lease_id, grant.replica_id))
+        else:
             self._say(Release(grant.lease_id))  # granted while it was being cancelled
-            return
-        self._taken.add(grant.lease_id)
-        ticket = replace(waiting[0], stamp=grant.stamp)
-        self._holding[grant.lease_id] = Sent(grant.lease_id, grant.replica_id, ticket)
-        self._say_in_time(Sent(grant.lease_id, grant.replica_id))
-        waiting[1].set_result(grant)

@@ -193,8 +193,6 @@ class QueueState:
     def _decide(self, now_s: float) -> None:
         if self.identity.retired:
             return
-        for expired in self.dispatcher.expire(now_s):
-            self._post(expired.owner, Refused(expired.lease_id, expired.error))
         for owner, grant in self.dispatcher.dispatch(now_s):
             self._post(owner, Granted(grant))
         for event in self.dispatcher.drain_events():

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from deployments.config import INGRESS_NAME
 from deployments.deployment_actors import CLUSTER_ERRORS, METRICS_HUB, find_in_charge
 from deployments.telemetry.metric_snapshot import MetricsSnapshot
+from deployments.user_config import INGRESS_NAME
 
 logger = logging.getLogger("ray.serve")
 

@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from deployments.api.ingress import create_api
 from deployments.api.preprocess import Preprocessor
 from deployments.api.scored_pool import ScoredPool
-from deployments.config import IngressUserConfig
 from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metric_snapshot import merge
 from deployments.telemetry.metrics import ServingMetrics
+from deployments.user_config import IngressUserConfig
 from scheduling.score import ScorePolicy
 from scheduling.snapshot import QueueSnapshot
 from tests.deployments.fake_model import FakeHandle, fake_service

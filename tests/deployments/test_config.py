@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from deployments.config import IngressUserConfig, ModelConfig, ServingConfig, parse_user_config
+from deployments.config import ModelConfig, ServingConfig
 from deployments.config_errors import ConfigError
 from deployments.problems import shortened
+from deployments.user_config import IngressUserConfig, parse_user_config
 from engine.config import EngineConfig
 from scheduling.score import ScorePolicy
 

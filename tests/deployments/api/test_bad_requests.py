@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.config import parse_user_config
+from deployments.user_config import parse_user_config
 from tests.deployments.fake_model import MAX_MODEL_LEN, FakeHandle
 from tests.deployments.fake_service import Service, chat_body, serving
 

@@ -7,8 +7,8 @@ import hashlib
 import pytest
 
 from deployments.api.auth import tenant_of
-from deployments.config import IngressUserConfig, parse_user_config
 from deployments.errors import ApiError
+from deployments.user_config import IngressUserConfig, parse_user_config
 from tests.deployments.fake_service import chat_body, serving
 
 CHAT = "/v1/chat/completions"

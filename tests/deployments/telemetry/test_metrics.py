@@ -8,10 +8,10 @@ from dataclasses import fields
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments.config import parse_user_config
 from deployments.telemetry.metric_snapshot import merge
 from deployments.telemetry.metric_table import METRICS, TTFT, MetricSpec
 from deployments.telemetry.metrics import ServingMetrics
+from deployments.user_config import parse_user_config
 from engine.protocol import EngineStats
 from scheduling.errors import QueueFull
 from tests.deployments.fake_model import FakeHandle
