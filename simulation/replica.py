@@ -6,15 +6,14 @@ something: an end, a prompt, a shortage of blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from scheduling.batch_plan import Plan, Slice
 from scheduling.batcher import Batcher
 from scheduling.preemption import PreemptionCounts
-from scheduling.sequence import Sequence, SequenceStatus
+from scheduling.sequence import Sequence
 from simulation.activity import Activity
+from simulation.answer import Answer
 from simulation.counted_blocks import CountedBlocks
-from simulation.decoding import Decoding, Rank
+from simulation.decoding import Decoding
 from simulation.engine_messages import Command, Gone, Move, Progress, Resume, Work
 from simulation.engine_model import EngineModel, num_context_tokens
 from simulation.pace import Pace, Run, Step
@@ -22,24 +21,6 @@ from simulation.replica_shape import ReplicaShape
 from simulation.step_tape import StepTape
 
 _TOKEN = 0  # what a token is does not matter here; whose it is stands in its sequence's salt
-
-
-@dataclass(slots=True)
-class _Answer:
-    sequence: Sequence
-    rank: Rank
-    end: int  # tokens of prompt and answer
-    has_begun: bool = False
-
-    @property
-    def num_to_come(self) -> int:
-        return self.end - len(self.sequence.token_ids)
-
-    @property
-    def decodes(self) -> bool:
-        """Whether its next step is a decode, and not its first step of all."""
-        is_running = self.has_begun and self.sequence.status is SequenceStatus.RUNNING
-        return is_running and self.sequence.num_pending == 1
 
 
 class SimulatedReplica:
@@ -53,7 +34,7 @@ class SimulatedReplica:
         pool = CountedBlocks(shape.num_blocks, shape.block_size, shape.num_swap_slots)
         self._batcher = Batcher(shape.limits, pool)
         self._batcher.hold_displaced(shape.holds_displaced)
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, Answer] = {}
         self._decoding = Decoding()
         self._decoding_is_known = True
         self._inbox: list[Command] = []
@@ -161,7 +142,7 @@ class SimulatedReplica:
         self._batcher.add(sequence)
         end = min(work.num_prompt_tokens + work.num_output_tokens, sequence.max_num_tokens)
         self._num_added += 1
-        self._answers[work.lease_id] = _Answer(sequence, (-work.policy.key(work.stamp), self._num_added), end)
+        self._answers[work.lease_id] = Answer(sequence, (-work.policy.key(work.stamp), self._num_added), end)
 
     def _leave(self, lease_id: str) -> Gone:
         sequence = self._batcher.finish(lease_id)
@@ -205,7 +186,7 @@ class SimulatedReplica:
             if part.completes:
                 self._has_token(self._answers[part.sequence.seq_id], progress)
 
-    def _has_token(self, answer: _Answer, progress: Progress) -> None:
+    def _has_token(self, answer: Answer, progress: Progress) -> None:
         """One more, and not as one of those who are known to decode."""
         self.activity.num_served += 1
         if not answer.has_begun:
@@ -225,7 +206,7 @@ class SimulatedReplica:
                 self._joins(answer)
         self._decoding_is_known = True
 
-    def _joins(self, answer: _Answer) -> None:
+    def _joins(self, answer: Answer) -> None:
         sequence = answer.sequence
         self._decoding.join(sequence.seq_id, answer.rank, len(sequence.token_ids), answer.num_to_come)
 

@@ -78,6 +78,17 @@ def test_half_of_the_parked_places_are_kept_for_newcomers_above_standard_priorit
     assert granted(dispatcher) == ["urgent-0", "urgent-1"]
 
 
+def test_a_replica_whose_engine_parks_for_want_of_blocks_is_sent_no_more_than_it_can_hold() -> None:
+    dispatcher = make_dispatcher(PREEMPTING)
+    for priority, names in ((0, ("a", "b")), (3, ("c", "d")), (6, ("e", "f"))):
+        enqueue(dispatcher, *names, priority=priority)
+        for lease_id in granted(dispatcher):
+            dispatcher.claim(lease_id, "r1")
+            dispatcher.park(lease_id, "r1")
+    assert sorted(waiting(dispatcher)) == ["a", "b", "c", "d", "e", "f"]
+    assert [dispatcher.snapshot(0).replicas[0].running] == [("a", "b", "c", "d")]
+
+
 def test_each_newcomer_must_outrank_a_victim_of_its_own() -> None:
     dispatcher = make_dispatcher(PREEMPTING)
     enqueue(dispatcher, "bulk", priority=-10)
