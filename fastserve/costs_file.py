@@ -75,8 +75,7 @@ class _OverheadSettings(Settings):
     to_engine_s: _Seconds = 0.0
     to_client_s: _Seconds = 0.0
     release_s: _Seconds = 0.0
-    step_s: _Seconds = 0.0
-    token_s: _Seconds = 0.0
+    slowdown: Annotated[float, Field(gt=0)] = 1.0
 
 
 class _CostsSettings(TopSettings):

@@ -75,35 +75,32 @@ class EngineModel:
 
 @dataclass(frozen=True, slots=True)
 class ServiceOverheads:
-    """What a request meets outside the engine, in seconds.
+    """What a request meets outside the engine, in seconds, and what serving does to the engine.
 
     to_queue_s: from the client until the queue has its ticket. to_engine_s: from the grant until the engine has it.
     to_client_s: from the end of a step until the client has its tokens. release_s: from the end of a sequence until the
-    queue knows. step_s, token_s: what each step, and each token that it sends, takes from the engine.
+    queue knows. slowdown: how many times as long as alone the engine's steps take while it serves.
 
     Raises:
-        ValueError: a figure is negative, infinite or not a number.
+        ValueError: a time is negative, infinite or not a number, or the slowdown is not a finite number above 0.
     """
 
     to_queue_s: float = 0.0
     to_engine_s: float = 0.0
     to_client_s: float = 0.0
     release_s: float = 0.0
-    step_s: float = 0.0
-    token_s: float = 0.0
+    slowdown: float = 1.0
 
     def __post_init__(self) -> None:
-        for figure in fields(self):
-            _require_seconds(figure.name, getattr(self, figure.name))
+        for name in ("to_queue_s", "to_engine_s", "to_client_s", "release_s"):
+            _require_seconds(name, getattr(self, name))
+        if not 0 < self.slowdown < math.inf:
+            raise ValueError(f"slowdown: expected a finite number above 0, got {self.slowdown!r}")
 
     def slow_down(self, engine: EngineModel) -> EngineModel:
         """The engine as it is while it serves."""
-        served = replace(
-            engine.step,
-            base_s=engine.step.base_s + self.step_s,
-            decode_seq_s=engine.step.decode_seq_s + self.token_s,
-        )
-        return replace(engine, step=served)
+        step = StepCostModel(*(self.slowdown * getattr(engine.step, cost.name) for cost in fields(engine.step)))
+        return replace(engine, step=step, prefill_context_s=self.slowdown * engine.prefill_context_s)
 
 
 def num_context_tokens(plan: Plan) -> int:

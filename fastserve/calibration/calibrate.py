@@ -76,7 +76,7 @@ def calibrate(asked: Calibration, out: Path, console: Console) -> Costs:
 def shown(costs: Costs) -> Table:
     """A calibration in words and numbers."""
     table = Table("cost", "value", title=costs.model)
-    engine, step, serving = costs.engine, costs.engine.step, costs.overheads
+    engine, step = costs.engine, costs.engine.step
     rows = {
         "a step": step.base_s,
         "a decode": step.decode_seq_s,
@@ -87,11 +87,10 @@ def shown(costs: Costs) -> Table:
         "the way there and back": costs.overheads.to_queue_s
         + costs.overheads.to_engine_s
         + costs.overheads.to_client_s,
-        "serving a step": serving.step_s,
-        "serving a token": serving.token_s,
     }
     for name, value_s in rows.items():
         table.add_row(name, f"{1000 * value_s:.4g} ms")
+    table.add_row("steps while it serves, over alone", f"{costs.overheads.slowdown:.2f}")
     table.add_row("steps beside their costs, p5 to p95", " to ".join(f"{share:.2f}" for share in _most(engine)))
     return table
 

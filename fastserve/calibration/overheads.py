@@ -5,9 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
-
-from fastserve.calibration.fit import FitFailed, non_negative
+from fastserve.calibration.fit import FitFailed
 from fastserve.streamed_load import LoadLevel
 from simulation.engine_model import EngineModel, ServiceOverheads
 
@@ -18,7 +16,7 @@ _NUM_PARTS = 3
 def fit_overheads(levels: Sequence[LoadLevel], engine: EngineModel, num_prompt_tokens: int) -> ServiceOverheads:
     """levels: by number of clients, one of them with a single client; prompts all of this length.
 
-    What the engine's own steps take is left out of it. A release travels as far as a grant.
+    A release travels as far as a grant.
 
     Raises:
         FitFailed: no level with a single client, or no answer of more than one token.
@@ -26,17 +24,25 @@ def fit_overheads(levels: Sequence[LoadLevel], engine: EngineModel, num_prompt_t
     alone = next((level for level in levels if level.num_clients == 1), None)
     if alone is None or len(levels) < 2:
         raise FitFailed("levels: expected one with a single client, and at least one more")
-    rows = np.array([[1.0, level.num_clients] for level in levels])
-    added_s = [_tpot_s(level) - _decode_s(engine, level, num_prompt_tokens) for level in levels]
-    step_s, token_s = (float(cost) for cost in non_negative(rows, np.array(added_s)))
+    slowdown = _slowdown(levels, engine, num_prompt_tokens)
     prompt_s = _mean_factor(engine) * (
         engine.step.base_s
         + engine.step.prefill_token_s * num_prompt_tokens
         + engine.prefill_context_s * num_prompt_tokens**2 / 2
     )
-    way_s = max(0.0, statistics.median(answer.ttft_s for answer in alone.answers) - prompt_s - step_s)
+    way_s = max(0.0, statistics.median(answer.ttft_s for answer in alone.answers) - slowdown * prompt_s)
     part_s = way_s / _NUM_PARTS
-    return ServiceOverheads(part_s, part_s, part_s, part_s, step_s, token_s)
+    return ServiceOverheads(part_s, part_s, part_s, part_s, slowdown)
+
+
+def _slowdown(levels: Sequence[LoadLevel], engine: EngineModel, num_prompt_tokens: int) -> float:
+    """Times between tokens over what the engine alone would take, by least squares: long steps count most.
+
+    Serving takes its share of the cores from every step. Whatever else ran beside either measurement is in it too, so
+    that a machine whose speed changes with its neighbours is met as it was while it served.
+    """
+    served = [(_decode_s(engine, level, num_prompt_tokens), _tpot_s(level)) for level in levels]
+    return sum(alone_s * served_s for alone_s, served_s in served) / sum(alone_s**2 for alone_s, _ in served)
 
 
 def _tpot_s(level: LoadLevel) -> float:

@@ -17,7 +17,7 @@ COSTS = Costs(
     model="tiny",
     engine=EngineModel(StepCostModel(0.01, 0.001, 0.002, 1e-6, 3e-5), 1e-7, 4096, (0.5, 1.0, 2.5)),
     holds=HeldByEngine(max_model_len=8192, num_blocks=100, block_size=16, num_swap_slots=7),
-    overheads=ServiceOverheads(0.001, 0.002, 0.003, 0.004, 0.005, 0.006),
+    overheads=ServiceOverheads(0.001, 0.002, 0.003, 0.004, 1.25),
     provenance={"date": "2026-01-31"},
 )
 
@@ -46,7 +46,8 @@ def changed(folder: Path, *keys: str, value: object) -> Path:
         (("engine", "spread"), [], "engine.spread: got []; expected at least 1 of them"),
         (("engine", "spread"), [2.0, 1.0], "spread: expected finite factors above 0 that never fall, got [2.0, 1.0]"),
         (("holds", "num_blocks"), 0, "holds.num_blocks: got 0; expected at least 1"),
-        (("overheads", "token_s"), "fast", "overheads.token_s: got 'fast'; expected a number"),
+        (("overheads", "slowdown"), "fast", "overheads.slowdown: got 'fast'; expected a number"),
+        (("overheads", "slowdown"), 0.0, "overheads.slowdown: got 0.0; expected more than 0"),
         (("model",), 3, "model: got 3; expected a string"),
     ],
 )

@@ -58,10 +58,12 @@ def test_where_nothing_was_measured_the_batchers_costs_are_still_possible() -> N
     assert (costs.prefill_token_s > 0, costs.copy_bytes_per_s > 0) == (True, True)
 
 
-def test_serving_slows_every_step_and_every_token_down() -> None:
-    served = ServiceOverheads(step_s=0.5, token_s=0.25).slow_down(MODEL)
-    assert served.decodes_s(2, 0) == pytest.approx(1.5 + 2 * 0.26)
-    assert served.prefill_context_s == MODEL.prefill_context_s
+def test_serving_slows_all_that_a_step_does_down() -> None:
+    served = ServiceOverheads(slowdown=1.5).slow_down(MODEL)
+    assert served.decodes_s(2, 30) == pytest.approx(1.5 * MODEL.decodes_s(2, 30))
+    assert served.step.prefill_token_s == pytest.approx(1.5 * MODEL.step.prefill_token_s)
+    assert served.prefill_context_s == pytest.approx(1.5 * MODEL.prefill_context_s)
+    assert served.spread == MODEL.spread
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,14 @@ def test_a_cost_that_cannot_be_is_refused_by_name(fields: dict[str, Any], said: 
         EngineModel(**fields)
 
 
-def test_an_overhead_that_cannot_be_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"token_s: expected a finite number of seconds of at least 0, got -0\.5"):
-        ServiceOverheads(token_s=-0.5)
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"release_s": -0.5}, r"release_s: expected a finite number of seconds of at least 0, got -0\.5"),
+        ({"slowdown": 0.0}, r"slowdown: expected a finite number above 0, got 0\.0"),
+        ({"slowdown": math.nan}, "slowdown"),
+    ],
+)
+def test_an_overhead_that_cannot_be_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ServiceOverheads(**fields)

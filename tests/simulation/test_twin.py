@@ -54,10 +54,12 @@ def test_a_slot_is_free_again_when_the_queue_has_heard_of_the_end() -> None:
 
 
 def test_what_serving_adds_to_a_step_slows_every_step_down() -> None:
-    scenario = make_scenario(overheads=ServiceOverheads(step_s=0.5, token_s=0.25))
-    (ended,) = play(scenario, [arrival()])
-    assert ended.ttft_s == pytest.approx(1.5 + 1.0)
-    assert ended.tpot_s == pytest.approx(1.75)
+    (alone,), (served,) = (
+        play(make_scenario(overheads=ServiceOverheads(slowdown=slowdown)), [arrival()]) for slowdown in (1.0, 1.5)
+    )
+    assert alone.ttft_s
+    assert alone.tpot_s
+    assert (served.ttft_s, served.tpot_s) == pytest.approx((1.5 * alone.ttft_s, 1.5 * alone.tpot_s))
 
 
 def test_two_replicas_share_the_load() -> None:

@@ -70,13 +70,17 @@ def level(num_clients: int, tpot_s: float, ttft_s: float = 1.0) -> LoadLevel:
 
 
 def test_what_serving_adds_is_what_the_engine_does_not_explain() -> None:
-    levels = [level(number, 0.01 + 0.001 * number + 0.004 + 0.002 * number, ttft_s=0.332) for number in (1, 8, 16)]
+    levels = [level(number, 1.5 * (0.01 + 0.001 * number), ttft_s=0.337) for number in (1, 8, 16)]
     overheads = fit_overheads(levels, ENGINE, num_prompt_tokens=8)
-    # A prompt of eight tokens takes 18 ms, and serving its step 4: of 332, 310 are the way.
-    assert overheads.step_s == pytest.approx(0.004)
-    assert overheads.token_s == pytest.approx(0.002)
+    # A prompt of eight tokens takes 18 ms, 27 while it serves: of 337, 310 are the way.
+    assert overheads.slowdown == pytest.approx(1.5)
     ways = [overheads.to_queue_s, overheads.to_engine_s, overheads.to_client_s, overheads.release_s]
     assert ways == pytest.approx([0.31 / 3] * 4)
+
+
+def test_the_longer_steps_of_many_clients_say_most_about_the_slowdown() -> None:
+    levels = [level(1, 3 * 0.011), level(16, 1.5 * 0.026), level(32, 1.5 * 0.042)]
+    assert 1.5 < fit_overheads(levels, ENGINE, 8).slowdown < 1.6
 
 
 def test_a_service_that_is_as_fast_as_its_engine_adds_nothing() -> None:
