@@ -13,7 +13,7 @@ from scheduling.queued import Backlog, QueuedTicket
 from scheduling.service_rate import ServiceRate
 
 URGENT_SHARE = 1 / 8  # of the room, for those above standard priority
-PROMISE_SLACK = 1.2
+PROMISE_SLACK = 2.0
 LEAST_SHARE = 0.1  # of the rate, that those are taken to leave to the others
 _ROUNDING_S = 1e-6
 TENANTS_SHARE = 1 / 2  # of the room, kept for the tenants by weight where there are several
@@ -99,7 +99,7 @@ class Admission:
     ) -> None:
         """num_tokens_ahead: of those who wait; for one that was promised nothing, also of those who were.
 
-        A promise is broken only where the wait has become a fifth longer than it may be.
+        A promise is broken only where the wait has become twice as long as it may be.
 
         Raises:
             DeadlineUnmeetable, WaitTooLong: it would start too late.
