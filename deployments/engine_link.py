@@ -48,8 +48,8 @@ class _Call:
 class EngineLink:
     """Sends what happened since the last message as one command, and sorts each step's outputs to their sinks.
 
-    on_finished: told the lease id when the engine has ended a sequence, whoever asked for that, and how many tokens it
-    was served, where the engine has said.
+    on_finished: told the lease id when the engine has ended a sequence, and how many tokens it was served; of one that
+    was cancelled at once, and again with the number when the engine has said it.
     on_held: told the lease id of a sequence that gave way to a newcomer, and waits for `resume`.
     on_fallen: told the lease id of a sequence whose level has changed, and the level.
     """
@@ -66,6 +66,7 @@ class EngineLink:
         self._on_held = on_held
         self._on_fallen = on_fallen
         self._held: dict[str, None] = {}
+        self._dropped: set[str] = set()  # cancelled, and the engine has yet to say what they were served
         self._command = CommandMessage()
         self._calls: dict[str, _Call] = {}
         self._told = asyncio.Event()
@@ -153,6 +154,7 @@ class EngineLink:
         if self._calls.pop(lease_id, None) is not None:
             self._held.pop(lease_id, None)
             self._command.cancelled.append(lease_id)
+            self._dropped.add(lease_id)
             self._told.set()
             self._on_finished(lease_id, None)
 
@@ -192,6 +194,9 @@ class EngineLink:
     def _finish(self, lease_id: str, num_served: int | None) -> None:
         call = self._calls.pop(lease_id, None)
         if call is None:
+            if lease_id in self._dropped:
+                self._dropped.remove(lease_id)
+                self._on_finished(lease_id, num_served)
             return
         self._held.pop(lease_id, None)
         if not call.ended.done():

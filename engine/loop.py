@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from engine.config import EngineConfig
 from engine.intake import RequestRefused, accept, finish_reason, resolve_stops
-from engine.measured_costs import MeasuredCosts
 from engine.protocol import (
     Chunk,
     CommandMessage,
@@ -32,6 +31,7 @@ from scheduling.batch_plan import BatchLimits, Plan, Slice
 from scheduling.batcher import Batcher
 from scheduling.errors import NeverFits
 from scheduling.kv_blocks import BlockPool
+from scheduling.measured_costs import MeasuredCosts
 from scheduling.sequence import Sequence
 
 #: Runs a step over so many tokens inside; see `engine.watchdog`.

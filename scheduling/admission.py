@@ -90,6 +90,10 @@ class Admission:
         rate = self._rate_for(newcomer, now_s)
         return None if rate is None else (num_tokens_ahead + newcomer.ticket.need.expected) / rate
 
+    def num_returning(self, newcomer: QueuedTicket) -> float:
+        """How many of its tenant, of no lower priority, will be back and were promised a place before it."""
+        return self._bookings.num_from(newcomer.tenant, newcomer.stamp.priority)
+
     def num_promised(self, newcomer: QueuedTicket) -> float:
         """Expected tokens of its tenant that were refused, will be back and were promised a place before it."""
         return self._bookings.num_tokens_from(newcomer.tenant, newcomer.stamp.priority)
@@ -115,14 +119,19 @@ class Admission:
         if wait_s > slack * max_wait_s:
             raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, wait_s - max_wait_s, now_s))
 
-    def bounds_for(self, newcomer: QueuedTicket, *, reserved_for_others: float, is_promised: bool) -> AdmissionBounds:
-        """What counts for it: some of the room is kept for others. reserved_for_others: by tenants' shares."""
+    def bounds_for(self, newcomer: QueuedTicket, reserved_for_others: float) -> AdmissionBounds:
+        """What counts for it: some of the room is kept for others, in requests and as large a share of the tokens.
+
+        reserved_for_others: by tenants' shares, in requests.
+        """
         kept = reserved_for_others
         if newcomer.stamp.priority <= 0:
             kept += self.bounds.max_waiting * URGENT_SHARE
-        if not is_promised:
-            kept += self._bookings.num_likely
-        return replace(self.bounds, max_waiting=max(1, self.bounds.max_waiting - math.floor(kept)))
+        most = max(1, self.bounds.max_waiting - math.floor(kept))
+        num_tokens = self.bounds.max_waiting_tokens
+        if num_tokens is not None:
+            num_tokens = max(1, num_tokens * most // self.bounds.max_waiting)
+        return replace(self.bounds, max_waiting=most, max_waiting_tokens=num_tokens)
 
     def refusal(self, refused: QueuedTicket, backlog: Backlog, bounds: AdmissionBounds, now_s: float) -> QueueFull:
         """The error for one that finds `backlog` in its way, or must give way. Books its return: make one for each."""

@@ -96,6 +96,8 @@ class Autoscaler:
     ) -> ScalingDecision:
         """The same where there are only counts of requests, waiting and running, of whatever class.
 
+        All of them may be sheddable, so that no more replicas are added for them than sheddable traffic may have.
+
         Raises:
             ValueError: a count is negative, infinite or not a number, or `requests_per_replica` is not above 0.
         """
@@ -103,7 +105,8 @@ class Autoscaler:
             raise ValueError(f"num_requests: expected a finite number of at least 0, got {num_requests!r}")
         if not 0 < requests_per_replica < math.inf:
             raise ValueError(f"requests_per_replica: expected a finite number above 0, got {requests_per_replica!r}")
-        need = ReplicaNeed(math.ceil(num_requests / requests_per_replica), ScalingReason.COUNTS)
+        most = max(num_ordered, self.limits.max_replicas_for_sheddable)
+        need = ReplicaNeed(min(most, math.ceil(num_requests / requests_per_replica)), ScalingReason.COUNTS)
         return self._settle(need, num_ordered, self.limits.assumed_startup_s, now_s)
 
     def _settle(self, need: ReplicaNeed, num_ordered: int, startup_s: float, now_s: float) -> ScalingDecision:

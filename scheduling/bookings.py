@@ -33,6 +33,14 @@ class _Booking:
     num_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Promised:
+    """How many places, and tokens."""
+
+    number: int = 0
+    num_tokens: int = 0
+
+
 class Bookings:
     """A place in the queue for each client that was told when to come back.
 
@@ -44,22 +52,20 @@ class Bookings:
         self._by_identity: dict[Identity, deque[_Booking]] = {}
         self._identities: dict[str, Identity] = {}
         self._ends = LazyHeap()
-        self._num_tokens: dict[str, dict[float, int]] = {}  # by tenant and priority
+        self._promised: dict[str, dict[float, _Promised]] = {}  # by tenant and priority
         self._num_made = 0
         self._share_kept = FadedMean(_REMEMBERED, first=1.0)
 
     def __len__(self) -> int:
         return len(self._identities)
 
-    def num_tokens_from(self, tenant: str, priority: float) -> float:
-        """Of all of this tenant and of this priority or above who are likely to come back."""
-        levels = self._num_tokens.get(tenant, {})
-        return sum(num_tokens for level, num_tokens in levels.items() if level >= priority) * self._share_kept.value
+    def num_from(self, tenant: str, priority: float) -> float:
+        """How many of this tenant and of this priority or above are likely to come back."""
+        return sum(each.number for each in self._from(tenant, priority)) * self._share_kept.value
 
-    @property
-    def num_likely(self) -> float:
-        """How many are likely to come back."""
-        return len(self) * self._share_kept.value
+    def num_tokens_from(self, tenant: str, priority: float) -> float:
+        """Their tokens."""
+        return sum(each.num_tokens for each in self._from(tenant, priority)) * self._share_kept.value
 
     def make(self, identity: Identity, wait_s: float, num_tokens: int, now_s: float) -> None:
         """The client was told to come back after `wait_s`. Without a place to be promised nothing is."""
@@ -72,15 +78,15 @@ class Bookings:
         self._by_identity.setdefault(identity, deque()).append(booking)
         self._identities[booking.number] = identity
         self._ends.push(booking.number, (booking.until_s,))
-        self._count(identity, num_tokens)
+        self._count(identity, 1, num_tokens)
 
     def claim(self, identity: Identity, now_s: float) -> bool:
         """Whether this client was promised a place by now; the promise is kept once."""
         self.expire(now_s)
-        booked = self._by_identity.get(identity)
-        if not booked or booked[0].due_s - EARLY_S > now_s:
+        first = min(self._by_identity.get(identity, ()), key=_due_s, default=None)
+        if first is None or first.due_s - EARLY_S > now_s:
             return False
-        self._drop(booked[0].number)
+        self._drop(first.number)
         self._share_kept.observe(1.0)
         return True
 
@@ -98,12 +104,22 @@ class Bookings:
         if not booked:
             del self._by_identity[identity]
         self._ends.discard(number)
-        self._count(identity, -booking.num_tokens)
+        self._count(identity, -1, -booking.num_tokens)
 
-    def _count(self, identity: Identity, num_tokens: int) -> None:
-        levels = self._num_tokens.setdefault(identity.tenant, {})
-        levels[identity.priority] = levels.get(identity.priority, 0) + num_tokens
-        if not levels[identity.priority]:
-            del levels[identity.priority]
+    def _from(self, tenant: str, priority: float) -> list[_Promised]:
+        return [promised for level, promised in self._promised.get(tenant, {}).items() if level >= priority]
+
+    def _count(self, identity: Identity, number: int, num_tokens: int) -> None:
+        levels = self._promised.setdefault(identity.tenant, {})
+        before = levels.get(identity.priority, _Promised())
+        after = _Promised(before.number + number, before.num_tokens + num_tokens)
+        if after.number:
+            levels[identity.priority] = after
+            return
+        del levels[identity.priority]
         if not levels:
-            del self._num_tokens[identity.tenant]
+            del self._promised[identity.tenant]
+
+
+def _due_s(booking: _Booking) -> float:
+    return booking.due_s

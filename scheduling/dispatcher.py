@@ -6,6 +6,7 @@ first: a head that fits no replica now reserves room, and nothing bypasses it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from scheduling.admission import Admission, AdmissionBounds
@@ -16,6 +17,7 @@ from scheduling.fleet import Fleet
 from scheduling.front_door import FrontDoor
 from scheduling.granting import Granting
 from scheduling.hopeless import never_fits, too_late
+from scheduling.kept_places import KeptPlaces
 from scheduling.lease_desk import LeaseDesk
 from scheduling.overtaking import OvertakingMonitor
 from scheduling.replicas import ReplicaState
@@ -35,7 +37,8 @@ class Dispatcher:
     anew for each attempt: an id that has ended never comes back, and messages about it may come late, twice or in any
     order. Call `dispatch` after each batch of events, then `drain_events`.
 
-    claim_timeout_s: how long a grant may go without its owner or its replica saying that it has it.
+    claim_timeout_s: how long a grant may go without its owner or its replica saying that it has it, and how long a
+    place is kept for one that moves there.
     sent_timeout_s: how long a call that its owner has sent may go without the replica saying that it runs.
     """
 
@@ -52,11 +55,13 @@ class Dispatcher:
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
         self._attempts = Attempts(self._room, self._leases, self._admission.rate)
-        self._granting = Granting(self._room, self._fleet, self._leases)
+        self._kept = KeptPlaces(self._fleet, claim_timeout_s)
+        self._granting = Granting(self._room, self._fleet, self._leases, self._kept)
         self._door = FrontDoor(self._room, self._admission, self._granting, self._leases)
         self._events: list[Event] = []
         self._traffic = TrafficCount()
         self._now_s: float | None = None
+        self._ahead_s = 0.0  # of the clock that comes in
 
     @property
     def policy(self) -> ScorePolicy:
@@ -86,7 +91,7 @@ class Dispatcher:
 
     def next_due_s(self) -> float | None:
         """When `expire` will next have something to do, if no event comes before."""
-        firsts = (self._room.next_due_s(), self._leases.next_due_s())
+        firsts = (self._room.next_due_s(), self._leases.next_due_s(), self._kept.next_due_s())
         return min((first_s for first_s in firsts if first_s is not None), default=None)
 
     def snapshot(self, now_s: float) -> QueueSnapshot:
@@ -122,28 +127,20 @@ class Dispatcher:
         if known is not None and state.incarnation < known.state.incarnation:
             return
         if known is not None and state.incarnation > known.state.incarnation:
-            self._attempts.leave(self._leases.end_claimed_on(state.replica_id))
+            self._attempts.begin_anew(state.replica_id)
         self._fleet.register(state)
         self._leases.replica_registered(state.replica_id)
         for lease_id in holding:
-            is_new = self._leases.get(lease_id) is None
-            self.claim(lease_id, state.replica_id)
-            if is_new and lease_id in parked:
-                self.park(lease_id, state.replica_id)
+            self._attempts.holds(lease_id, state.replica_id, is_parked=lease_id in parked)
 
-    def remove_replica(self, replica_id: str) -> list[str]:
+    def remove_replica(self, replica_id: str) -> None:
         """Forgets a replica and ends what ran there; the owners ask again, each with a new lease id.
 
         One that drains goes on with what it runs; those who gave way there would wait for ever, so they move.
         """
-        self._attempts.withdraw_grants(replica_id)
-        lost = self._leases.end_on(replica_id)
-        for lease_id in lost:
-            if self._room.take(lease_id) is not None:
-                self._events.append(Moved(replica_id, lease_id))
+        self._events += [Moved(replica_id, lease_id) for lease_id in self._attempts.leave(replica_id)]
         self._fleet.remove(replica_id)
         self._admission.rate.forget(replica_id)
-        return lost
 
     def quarantine(self, replica_id: str) -> None:
         """No grants go there until it registers again; what it runs goes on."""
@@ -173,7 +170,8 @@ class Dispatcher:
 
         `dispatch` says when it may go on (`Resumed`), or that it must go elsewhere (`Moved`).
         """
-        self._attempts.park(lease_id, replica_id, self._now_s)
+        if not self._attempts.park(lease_id, replica_id, self._now_s):
+            self._events.append(Moved(replica_id, lease_id))  # nobody else would ever say what becomes of it
 
     def restamp(self, lease_id: str, level: int) -> None:
         """The replica's engine has let it fall to this level. An unknown id is fine."""
@@ -195,12 +193,13 @@ class Dispatcher:
         known = self._attempts.known(ticket, owner, now_s)
         if known is not None:
             return known.stamp
-        if self._leases.has_ended(ticket.lease_id):
+        if self._leases.may_not_ask(ticket.lease_id):
             raise LeaseEnded(ticket.lease_id)
         newcomer = self._room.stamped(ticket, owner, now_s)
         if (hopeless := too_late(newcomer, now_s) or never_fits(newcomer, self._fleet)) is not None:
             raise hopeless
         if ticket.stamp is not None:
+            self._kept.give_back(ticket.tenant, ticket.stamp)
             self._room.enter(newcomer)
         else:
             self._events += self._door.let_in(newcomer, now_s, self._grant_heads)
@@ -227,8 +226,7 @@ class Dispatcher:
 
         None of them is remembered as ended: the ingress may come back, and a replica may run a lease of it still.
         """
-        self._room.drop_owner(owner)
-        self._leases.drop_owner(owner)
+        self._attempts.drop_owner(owner)
 
     def dispatch(self, now_s: float) -> list[tuple[str, Grant]]:
         """Grants leases in key order for as long as the head fits; returns (owner, grant) pairs in that order.
@@ -243,9 +241,15 @@ class Dispatcher:
         return self._sweep(self._advance(now_s))
 
     def _advance(self, now_s: float, at_least_s: float | None = None) -> float:
-        """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue."""
-        before_s = now_s if self._now_s is None else self._now_s
-        self._now_s = max(before_s, now_s, before_s if at_least_s is None else at_least_s)
+        """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue.
+
+        Where that queue's clock was ahead of this one's, this one goes on from there, and does not stand still.
+        """
+        before_s = -math.inf if self._now_s is None else self._now_s
+        self._now_s = max(before_s, now_s + self._ahead_s)
+        if at_least_s is not None and at_least_s > self._now_s:
+            self._ahead_s += at_least_s - self._now_s
+            self._now_s = at_least_s
         return self._now_s
 
     def _grant_heads(self, now_s: float) -> None:
@@ -253,8 +257,8 @@ class Dispatcher:
         self._granting.run(now_s, self._events)
 
     def _sweep(self, now_s: float) -> list[Expired]:
-        for untaken in self._leases.take_due(now_s):
-            self._room.return_ungranted(untaken)
+        self._attempts.expire(now_s)
+        self._kept.expire(now_s)
         for raised in self._room.promote(now_s):
             self._leases.restamp(raised.lease_id, raised.stamp.level)
         overdue = self._room.take_overdue(now_s)

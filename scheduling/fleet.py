@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from scheduling.affinity import PrefixAffinity
 from scheduling.lazy_heap import LazyHeap
 from scheduling.replicas import Held, Replica, ReplicaState, WaitReason
 from scheduling.request import TokenNeed
 
+_NOTHING = TokenNeed(0, 0)
+_MOST_TRIED = 16  # replicas, those with the lowest keys first: where slots are short, the first of them will do
 BUSIER = 2  # a replica is preferred for its cache unless another has more than so many times its free slots
 
 
@@ -114,7 +118,8 @@ class Fleet:
     def where_outranked(
         self, need: TokenNeed, key: float, margin: Callable[[float], float], *, is_urgent: bool
     ) -> str | None:
-        """The replica where the lowest of all keys runs, if `key` outranks it by the replica's margin; None if not.
+        """The replica where those give way whose best has the lowest key, if `key` outranks it by the replica's margin;
+        None if there is none.
 
         margin: what so many levels of priority are worth, in key units. is_urgent: the newcomer is above standard
         priority.
@@ -122,14 +127,15 @@ class Fleet:
         for replica_id in self._changed:
             self._place_victim(self._replicas[replica_id])
         self._changed.clear()
-        weakest = self._weakest[is_urgent].first()
-        if weakest is None:
-            return None
-        replica = self._replicas[weakest]
-        victim = replica.next_victim(for_urgent=is_urgent)
-        assert victim is not None, f"{weakest} has nobody to give way"
-        is_outranked = key > victim.key + margin(replica.state.preemption_margin_levels)
-        return weakest if is_outranked and replica.could_make_room_for(need, victim) else None
+        found: tuple[float, str] | None = None
+        for (first_key,), replica_id in islice(self._weakest[is_urgent].in_order(), _MOST_TRIED):
+            if key <= first_key or (found is not None and found <= (first_key, replica_id)):
+                break
+            replica = self._replicas[replica_id]
+            victim = replica.last_victim(need, for_urgent=is_urgent)
+            if victim is not None and key > victim.key + margin(replica.state.preemption_margin_levels):
+                found = min(found or (math.inf, ""), (victim.key, replica_id))
+        return None if found is None else found[1]
 
     def max_request_tokens(self) -> int | None:
         """The largest request that any replica, quarantined ones included, can ever hold; None without replicas."""
@@ -156,7 +162,7 @@ class Fleet:
 
     def _place_victim(self, replica: Replica) -> None:
         for for_urgent, weakest in self._weakest.items():
-            victim = replica.next_victim(for_urgent=for_urgent)
+            victim = replica.last_victim(_NOTHING, for_urgent=for_urgent)
             if victim is None:
                 weakest.discard(replica.state.replica_id)
             else:

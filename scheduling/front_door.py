@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from scheduling.admission import Admission, AdmissionBounds, reserved_for_others
 from scheduling.events import Shed
@@ -37,24 +39,48 @@ class FrontDoor:
             self._admission.check_wait(newcomer, num_ahead, now_s, is_promised=is_promised)
         self._room.enter(newcomer)
         shed = []
-        if self._bounds_for(newcomer, is_promised).are_exceeded_by(self._room.backlog()):
+        if self._lacks_room(newcomer, is_promised):
             grant_heads(now_s)
-            shed = self._make_room(newcomer, self._bounds_for(newcomer, is_promised), now_s)
+            if newcomer.lease_id in self._room:
+                shed = self._make_room(newcomer, is_promised, now_s)
         self._admission.let_in(newcomer, now_s)
         return shed
 
-    def _bounds_for(self, newcomer: QueuedTicket, is_promised: bool) -> AdmissionBounds:
+    def _bounds_for(self, newcomer: QueuedTicket) -> AdmissionBounds:
         """Those in force, less the room that is kept for others."""
         queue, bounds = self._room.queue, self._admission.bounds
         reserved = reserved_for_others(
             newcomer.tenant, bounds.max_waiting, queue.tenant_weights, queue.num_waiting_by_tenant()
         )
-        return self._admission.bounds_for(newcomer, reserved_for_others=reserved, is_promised=is_promised)
+        return self._admission.bounds_for(newcomer, reserved)
 
-    def _make_room(self, newcomer: QueuedTicket, bounds: AdmissionBounds, now_s: float) -> list[Shed]:
-        """Sheds lower keys, or refuses the newcomer; nothing to do when it has been granted meanwhile."""
-        if newcomer.lease_id not in self._room:
-            return []
+    def _lacks_room(self, newcomer: QueuedTicket, is_promised: bool) -> bool:
+        bounds = self._bounds_for(newcomer)
+        return bounds.are_exceeded_by(self._room.backlog()) or self._is_spoken_for(newcomer, bounds, is_promised)
+
+    def _is_spoken_for(self, newcomer: QueuedTicket, bounds: AdmissionBounds, is_promised: bool) -> bool:
+        """Whether those who were promised a place, and will be back, leave it none.
+
+        Nobody gives way to them before they come; those who would give way to the newcomer do not count.
+        """
+        if is_promised:
+            return False
+        queue = self._room.queue
+        num_firm = queue.backlog().num_waiting - (queue.num_sheddable if newcomer.stamp.priority >= 0 else 0)
+        return num_firm + self._admission.num_returning(newcomer) > bounds.max_waiting
+
+    def _make_room(self, newcomer: QueuedTicket, is_promised: bool, now_s: float) -> list[Shed]:
+        """Sheds lower keys, or refuses the newcomer.
+
+        Raises:
+            QueueFull: it is refused.
+        """
+        bounds = self._bounds_for(newcomer)
+        if self._is_spoken_for(newcomer, bounds, is_promised):
+            self._room.take(newcomer.lease_id)
+            backlog = self._room.backlog()
+            num_waiting = backlog.num_waiting + math.ceil(self._admission.num_returning(newcomer))
+            raise self._admission.refusal(newcomer, replace(backlog, num_waiting=num_waiting), bounds, now_s)
         shed = make_room(newcomer, self._room, self._admission, bounds, now_s)
         for gone in shed:
             self._leases.give_up(gone.lease_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduling.events import Event, Expired, Moved, Resumed
 from scheduling.fleet import Fleet
 from scheduling.hopeless import never_fits
+from scheduling.kept_places import KeptPlaces
 from scheduling.lease_desk import LeaseDesk
 from scheduling.queued import QueuedTicket
 from scheduling.waiting_room import WaitingRoom
@@ -16,17 +17,19 @@ class Granting:
     A head that fits no replica now reserves room: nothing bypasses it.
     """
 
-    def __init__(self, room: WaitingRoom, fleet: Fleet, leases: LeaseDesk) -> None:
+    def __init__(self, room: WaitingRoom, fleet: Fleet, leases: LeaseDesk, kept: KeptPlaces) -> None:
         self._room = room
         self._fleet = fleet
         self._leases = leases
+        self._kept = kept
 
     def run(self, now_s: float, events: list[Event]) -> None:
         """Grants for as long as the head can be served; what has to be told beside grants is added to `events`."""
         if self._room.policy.ages and self._fleet.has_free_slot:
             self._room.refresh(now_s)
         while (head := self._room.head()) is not None:
-            served = self._unpark(head, events) if head.parked_on is not None else self._grant(head, now_s, events)
+            serve = self._grant if head.parked_on is None else self._unpark
+            served = serve(head, now_s, events)
             if not served:
                 return
 
@@ -57,15 +60,15 @@ class Granting:
         is_urgent = head.stamp.priority > 0
         return self._fleet.where_outranked(need, self._room.key_now(head), policy.margin, is_urgent=is_urgent)
 
-    def _unpark(self, head: QueuedTicket, events: list[Event]) -> bool:
-        """A parked one goes on where it is, or, where only another replica has room, moves."""
+    def _unpark(self, head: QueuedTicket, now_s: float, events: list[Event]) -> bool:
+        """A parked one goes on where it is, or, where only another replica has room, moves: its place there is kept."""
         assert head.parked_on is not None
         home = self._fleet.get(head.parked_on)
         if home is not None and home.could_resume(head.ticket.need):
             self._leases.resume(self._room.grant(head))
             events.append(Resumed(head.parked_on, head.lease_id, head.stamp))
-        elif self._fleet.best_for(head.ticket.need) is not None:
-            self._room.grant(head)
+        elif (replica_id := self._fleet.best_for(head.ticket.need)) is not None:
+            self._kept.keep(self._room.grant(head), replica_id, now_s)
             events.append(Moved(head.parked_on, head.lease_id))
         else:
             return False

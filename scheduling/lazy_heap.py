@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 
 Position = tuple[float, ...]
 
@@ -44,6 +45,19 @@ class LazyHeap:
     def first_position(self) -> Position | None:
         self._drop_garbage()
         return self._heap[0][0] if self._heap else None
+
+    def in_order(self) -> Iterator[tuple[Position, str]]:
+        """The smallest positions first, found one after another: nothing may be added or removed meanwhile."""
+        frontier = [(self._heap[0], 0)] if self._heap else []
+        before: tuple[Position, str] | None = None  # one that was moved away and back stands there twice
+        while frontier:
+            entry, place = heapq.heappop(frontier)
+            children = range(2 * place + 1, min(2 * place + 3, len(self._heap)))
+            for child in children:
+                heapq.heappush(frontier, (self._heap[child], child))
+            if entry != before and self._live.get(entry[1]) == entry[0]:
+                before = entry
+                yield entry
 
     def pop_up_to(self, limit: Position) -> list[str]:
         """Removes and returns, in order, all ids whose position is at most `limit`."""

@@ -39,16 +39,20 @@ class LeaseDesk:
     def get(self, lease_id: str) -> Lease | None:
         return self._table.get(lease_id)
 
-    def has_ended(self, lease_id: str) -> bool:
+    def is_over(self, lease_id: str) -> bool:
+        """Whether it has ended, so that no replica runs it but by mistake."""
+        return lease_id in self._ended
+
+    def may_not_ask(self, lease_id: str) -> bool:
+        """Whether nobody may ask for a place under this id any more."""
         return lease_id in self._ended or lease_id in self._given_up
 
-    def grant(self, queued: QueuedTicket, replica_id: str, policy: ScorePolicy, now_s: float) -> Grant:
+    def grant(self, queued: QueuedTicket, replica_id: str, policy: ScorePolicy, now_s: float) -> None:
         """Leases a place to a ticket that waits no more; the grant is kept for `take_undelivered`."""
         lease = Lease(queued.lease_id, replica_id, LeaseStatus.GRANTED, queued)
         self._table.hold_until(lease, now_s + self._claim_timeout_s)
         grant = Grant(queued.lease_id, replica_id, queued.stamp, policy, now_s)
         self._undelivered[queued.lease_id] = (queued.owner, grant)
-        return grant
 
     def rekey(self, policy: ScorePolicy) -> None:
         """Other weights are in force."""
@@ -82,6 +86,15 @@ class LeaseDesk:
         running = replace(queued, parked_on=None)
         self._table.hold(Lease(queued.lease_id, lease.replica_id, LeaseStatus.CLAIMED, running))
 
+    def goes_on(self, lease_id: str, replica_id: str) -> bool:
+        """The replica runs it. Whether it was parked there, and the queue had not said that it may."""
+        lease = self._table.get(lease_id)
+        if lease is None or lease.status is not LeaseStatus.PARKED or lease.replica_id != replica_id:
+            return False
+        running = None if lease.queued is None else replace(lease.queued, parked_on=None)
+        self._table.hold(Lease(lease_id, replica_id, LeaseStatus.CLAIMED, running))
+        return True
+
     def take_undelivered(self) -> list[tuple[str, Grant]]:
         """The (owner, grant) pairs since the last call, less those that have ended meanwhile."""
         grants, self._undelivered = list(self._undelivered.values()), {}
@@ -108,13 +121,12 @@ class LeaseDesk:
         """When the next lease that gets no further is lost."""
         return self._table.next_due_s()
 
-    def take_due(self, now_s: float) -> list[QueuedTicket]:
-        """Takes back the leases that got no further in time; returns the tickets that nobody has sent anywhere."""
+    def take_due(self, now_s: float) -> list[Lease]:
+        """Takes back the leases that got no further in time."""
         due = self._table.take_due(now_s)
         for lease in due:
             self._undelivered.pop(lease.lease_id, None)
-        granted = (lease for lease in due if lease.status is LeaseStatus.GRANTED)
-        return [lease.queued for lease in granted if lease.queued is not None]
+        return due
 
     def end(self, lease_id: str) -> Lease | None:
         """The attempt is over for good, whether it held a lease or not; safe to repeat. Returns the lease it had."""
@@ -145,17 +157,15 @@ class LeaseDesk:
         leases = [self._take(lease_id) for lease_id in untold]
         return [lease.queued for lease in leases if lease is not None and lease.queued is not None]
 
-    def end_on(self, replica_id: str) -> list[str]:
-        """The replica is gone, and all its leases with it; returns their ids."""
-        lost = self._table.on(replica_id)
-        for lease_id in lost:
-            self.end(lease_id)
-        return lost
+    def end_on(self, replica_id: str) -> list[Lease]:
+        """The replica is gone, and all its leases with it; returns them."""
+        ended = (self.end(lease_id) for lease_id in self._table.on(replica_id))
+        return [lease for lease in ended if lease is not None]
 
-    def drop_owner(self, owner: str) -> None:
+    def drop_owner(self, owner: str) -> list[Lease]:
         """Frees what the owner held, without an end: it may come back, and a replica may run a lease of it still."""
-        for lease_id in self._table.of(owner):
-            self._take(lease_id)
+        dropped = (self._take(lease_id) for lease_id in self._table.of(owner))
+        return [lease for lease in dropped if lease is not None]
 
     def _moved_on(
         self, lease_id: str, replica_id: str, status: LeaseStatus, waited: QueuedTicket | None

@@ -69,6 +69,11 @@ class WaitingQueue:
         """Prompt and longest output of all who wait for a lease."""
         return self._num_tokens
 
+    @property
+    def num_sheddable(self) -> int:
+        """How many of them may be shed."""
+        return len(self._sheddable_worst_first)
+
     def backlog(self) -> Backlog:
         return Backlog(num_waiting=len(self._queued) - self._num_parked, num_tokens=self._num_tokens)
 

@@ -130,23 +130,27 @@ class Replica:
         has_slot = self.num_running < self.state.max_num_seqs
         return has_slot and need.expected <= self.num_free_tokens and not self.quarantined
 
-    def next_victim(self, *, for_urgent: bool) -> Held | None:
-        """Who would give way to one newcomer more: the lowest key that is not promised away. None if none may.
+    def last_victim(self, need: TokenNeed, *, for_urgent: bool) -> Held | None:
+        """The best of those who would give way to one newcomer more: the lowest keys, as many as it takes for it to
+        have a slot and KV tokens. None if none may, or not enough.
 
         for_urgent: the newcomer is above standard priority.
 
-        The engine chooses whom; it goes by the same keys. So many newcomers as run beyond the slots have been promised
-        a place already, each at the cost of another.
+        The engine chooses whom; it goes by the same keys. Newcomers who were granted a place beyond the slots or the
+        tokens, each at the cost of others, are counted by what they lack.
         """
-        num_promised = self.num_running - self.state.max_num_seqs
-        if num_promised < 0 or self.quarantined or len(self.held) >= self.state.num_places(for_urgent=for_urgent):
+        full = len(self.held) >= self.state.num_places(for_urgent=for_urgent)
+        if full or self.quarantined or not self.could_ever_hold(need):
             return None
+        num_lacking = max(1, self.num_running + 1 - self.state.max_num_seqs)
+        tokens_lacking = need.expected - (self.state.kv_tokens - self.num_reserved_tokens)
         running = (held for held in self.held.values() if not held.is_parked)
-        lowest = heapq.nsmallest(num_promised + 1, running, key=_key)
-        return lowest[num_promised] if len(lowest) > num_promised else None
-
-    def could_make_room_for(self, need: TokenNeed, victim: Held) -> bool:
-        return need.expected <= self.num_free_tokens + victim.num_tokens and self.could_ever_hold(need)
+        for held in heapq.nsmallest(self.state.parked_limit - self.num_parked, running, key=_key):
+            num_lacking -= 1
+            tokens_lacking -= held.num_tokens
+            if num_lacking <= 0 and tokens_lacking <= 0:
+                return held
+        return None
 
     def _count(self, held: Held, sign: int) -> None:
         self.num_parked += sign * held.is_parked

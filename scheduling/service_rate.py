@@ -17,6 +17,7 @@ class _Meter:
     num_served: int
     read_s: float
     rate: FadedRate
+    was_busy: bool = False
 
 
 class ServiceRate:
@@ -30,17 +31,15 @@ class ServiceRate:
 
     def __init__(self) -> None:
         self._meters: dict[str, _Meter] = {}
-        self._was_busy = False
         self._share_used = FadedMean(_RELEASES_REMEMBERED, first=1.0)
 
     def observe(self, replica_id: str, num_served: int, now_s: float, *, is_busy: bool) -> None:
         """A replica's count of tokens since its start. is_busy: somebody waits for a place now."""
         meter = self._meters.setdefault(replica_id, _Meter(num_served, now_s, FadedRate(MEMORY_S)))
         elapsed_s, num_new = now_s - meter.read_s, num_served - meter.num_served
-        if is_busy and self._was_busy and elapsed_s > 0 and num_new >= 0:
+        if is_busy and meter.was_busy and elapsed_s > 0 and num_new >= 0:
             meter.rate.observe(elapsed_s, num_new)
-        meter.num_served, meter.read_s = num_served, now_s
-        self._was_busy = is_busy
+        meter.num_served, meter.read_s, meter.was_busy = num_served, now_s, is_busy
 
     def forget(self, replica_id: str) -> None:
         self._meters.pop(replica_id, None)

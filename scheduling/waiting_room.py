@@ -44,6 +44,9 @@ class WaitingRoom:
         """Takes new weights as a new epoch; the epoch of `policy` itself is not read."""
         self._queue.rekey(replace(policy, epoch=self.policy.epoch + 1), self._measured)
         self.overtaking.rekey(self.policy)
+        self._below_best = LazyHeap()
+        for queued in self._queue.unordered():
+            self._watch_level(queued, queued.stamp.arrival_s)
 
     def refresh(self, now_s: float) -> None:
         """Keys that change with time are worked out anew: O(n log n)."""
@@ -82,11 +85,15 @@ class WaitingRoom:
     def enter(self, queued: QueuedTicket, now_s: float | None = None) -> None:
         """Lets it wait at the place that its stamp gives it, for the first time or again."""
         self._queue.restore(queued)
-        if queued.stamp.level:
-            self._below_best.push(queued.lease_id, (queued.stamp.arrival_s if now_s is None else now_s,))
+        self._watch_level(queued, queued.stamp.arrival_s if now_s is None else now_s)
         self.overtaking.entered(queued.lease_id, queued.tenant, queued.stamp)
         if queued.ticket.deadline_s is not None and queued.parked_on is None:
             self._deadlines.push(queued.lease_id, (queued.stamp.arrival_s + queued.ticket.deadline_s,))
+
+    def _watch_level(self, queued: QueuedTicket, since_s: float) -> None:
+        """Its level is raised when it has waited for long enough from then on."""
+        if queued.stamp.level:
+            self._below_best.push(queued.lease_id, (since_s,))
 
     def take(self, lease_id: str) -> QueuedTicket | None:
         """Takes a ticket out, and its deadline with it; None when it does not wait."""

@@ -6,11 +6,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 
 from scheduling.batch_plan import Plan
-from scheduling.cost_model import EngineCosts, StepCostModel, StepWork, context_sum
-
-#: What `EngineCosts` must be told where nothing was measured: tokens and bytes cost something.
-_LEAST_TOKEN_S = 1e-9
-_DEFAULT_COPY_BYTES_PER_S = 2e9
+from scheduling.cost_model import StepCostModel, StepWork, context_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class EngineModel:
             raise ValueError(f"spread: expected finite factors above 0 that never fall, got {list(self.spread)!r}")
 
     def plan_s(self, plan: Plan, num_context: int) -> float:
-        """How long the step takes, copies first. num_context: tokens that its decodes attend to, if it has any.
+        """How long the step takes, without its copies. num_context: tokens that its decodes attend to, if it has any.
 
         Of a prompt of which a single token is computed the engine makes what it makes of a decode.
         """
@@ -51,26 +47,15 @@ class EngineModel:
             if part.num_tokens > 1:
                 took_s += self.step.prefill_token_s * part.num_tokens
                 took_s += self.prefill_context_s * context_sum(part.num_tokens, part.start)
-        return took_s + self.step.copied_block_s * len(plan.copies)
+        return took_s
+
+    def copies_s(self, plan: Plan) -> float:
+        """How long the copies take that come before the step."""
+        return self.step.copied_block_s * len(plan.copies)
 
     def decodes_s(self, num_decodes: int, num_context_tokens: int) -> float:
         """How long a step of decodes alone takes."""
         return self.step.cost_s(StepWork(num_decode_seqs=num_decodes, num_context_tokens=num_context_tokens))
-
-    def engine_costs(self, mean_context: float = 0.0) -> EngineCosts:
-        """What the engine itself would have found out about its steps, which the batcher plans with.
-
-        It knows a decode by its number alone, at the context that decodes have had. mean_context: of each.
-        """
-        copies = self.block_bytes / self.step.copied_block_s if self.step.copied_block_s else 0.0
-        return EngineCosts(
-            prefill_token_s=max(self.step.prefill_token_s, _LEAST_TOKEN_S),
-            copy_bytes_per_s=copies or _DEFAULT_COPY_BYTES_PER_S,
-            block_bytes=self.block_bytes,
-            decode_step_s=self.step.base_s,
-            decode_seq_s=self.step.decode_seq_s + self.step.context_token_s * mean_context,
-            context_token_s=self.prefill_context_s,
-        )
 
 
 @dataclass(frozen=True, slots=True)

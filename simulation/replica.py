@@ -153,7 +153,7 @@ class SimulatedReplica:
 
     def _next_step(self) -> Step:
         decoding = self._decoding
-        plan = self._batcher.plan(self._pace.costs(len(decoding), decoding.num_context_tokens))
+        plan = self._batcher.plan(self._pace.costs)
         assert plan.decode or plan.prefill, f"{self.replica_id}: sequences wait, and nothing was planned"
         if plan.preempted or len(plan.decode) not in (0, len(decoding)):
             self._decoding_is_known = False
@@ -240,4 +240,4 @@ class SimulatedReplica:
         self.activity.busy_s += took_s
         self.activity.slot_s += took_s * self._batcher.num_running
         self.activity.num_steps += num_steps
-        self._pace.go_on(num_steps)
+        self._pace.done(doing)

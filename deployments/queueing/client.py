@@ -178,7 +178,7 @@ class QueueClient:
         self._num_seen = 0
         self._rest()
         news = self._outbox.take_lease_news()
-        await self._submit([*self._greeting(), *self._waits.held(), *self._waits.asked(), *news])
+        await self._submit([*self._greeting(), *self._waits.held(), *self._waits.asked(), *news], anew=news)
 
     async def _speak_and_listen(self) -> None:
         """Until the queue dies, falls silent or sends us away.
@@ -212,8 +212,11 @@ class QueueClient:
             self._due.cancel()
             self._due = None
 
-    async def _submit(self, batch: list[QueueMessage]) -> None:
-        """Send a batch; one that may not have been taken is kept, because saying it twice does no harm."""
+    async def _submit(self, batch: list[QueueMessage], anew: list[QueueMessage] | None = None) -> None:
+        """Send a batch; one that may not have been taken is kept, because saying it twice does no harm.
+
+        anew: what of it is kept then, where the rest is said anew in any case.
+        """
         assert self._queue is not None
         taken = False
         try:
@@ -223,7 +226,7 @@ class QueueClient:
             taken = not delivery.sends_away
         finally:
             if not taken:
-                self._outbox.put_back(batch)
+                self._outbox.put_back(batch if anew is None else anew)
 
     async def _listen(self) -> None:
         assert self._queue is not None

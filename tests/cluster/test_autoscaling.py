@@ -90,7 +90,7 @@ def test_serves_own_counts_decide_while_the_queue_cannot_be_read_and_that_is_sai
 
     for _ in range(3):
         assert world.ask(target=3, running=3, num_requests=9.0, after_s=MAX_AGE_S) == 3
-    assert world.ask(target=3, running=3, num_requests=13.0) == 4
+    assert world.ask(target=3, running=3, num_requests=130.0) == 3, "all of them may be sheddable"
     [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "its queue has told of no load for 15 s" in warning.message
 

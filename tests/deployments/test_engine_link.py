@@ -128,6 +128,23 @@ async def test_cancelling_a_call_takes_it_off_the_engine() -> None:
         assert made.link.lease_ids == ()
 
 
+async def test_what_a_cancelled_call_was_served_is_told_when_the_engine_has_said_it() -> None:
+    async with linked() as made:
+        call = generate(made, "a", Recorder())
+        await made.channel.commands.get()
+        call.cancel()
+        await made.channel.commands.get()
+        assert made.served == {"a": None}
+
+        ended = SequenceOutput("a", finish_reason=FinishReason.CANCELLED, num_served_tokens=40)
+        made.channel.step(ended)
+        made.channel.step(ended, SequenceOutput("unknown", finish_reason=FinishReason.STOP, num_served_tokens=1))
+        made.channel.end()
+        await made.running
+
+        assert (made.finished, made.served) == (["a", "a"], {"a": 40})
+
+
 async def test_the_calls_of_an_ingress_that_is_gone_are_taken_off_the_engine_and_no_others() -> None:
     async with linked() as made:
         gone, there = Recorder(), Recorder()

@@ -115,10 +115,11 @@ class PreemptingCluster:
             self.ask(self.leases[lease_id], is_again=True)
 
     def make_room(self, replica_id: str) -> None:
-        """The engine keeps as many as it has slots, and says who gave way."""
+        """The engine keeps as many as it has slots and blocks for, and says who gave way."""
         in_batch = [lease_id for lease_id in self.on(replica_id, *RUNS) if self.leases[lease_id].is_in_batch]
-        for lease_id in sorted(in_batch, key=self.key)[: max(0, len(in_batch) - MAX_NUM_SEQS)]:
-            self.give_way(lease_id, replica_id)
+        staying = sorted(in_batch, key=self.key)
+        while len(staying) > MAX_NUM_SEQS or self.num_tokens(staying) > KV_TOKENS:
+            self.give_way(staying.pop(0), replica_id)
 
     def give_way(self, lease_id: str, replica_id: str) -> None:
         self.dispatcher.park(lease_id, replica_id)

@@ -79,12 +79,12 @@ def test_a_refusal_names_the_bound_that_was_reached() -> None:
 
 
 def test_an_eighth_of_the_room_is_kept_for_those_above_standard() -> None:
-    admission = make_admission(max_waiting=80)
+    admission = make_admission(max_waiting=80, max_waiting_tokens=800)
     rooms = [
-        admission.bounds_for(newcomer(priority), reserved_for_others=0, is_promised=False).max_waiting
-        for priority in (-5, 0, 1)
+        (bounds.max_waiting, bounds.max_waiting_tokens)
+        for bounds in (admission.bounds_for(newcomer(priority), reserved_for_others=0) for priority in (-5, 0, 1))
     ]
-    assert rooms == [70, 70, 80]
+    assert rooms == [(70, 700), (70, 700), (80, 800)]
 
 
 def test_half_of_the_room_is_shared_out_between_tenants_and_what_is_free_of_it_is_kept() -> None:

@@ -130,11 +130,17 @@ def test_limits_can_change_while_it_runs() -> None:
 
 
 def test_counts_of_requests_add_at_once_and_remove_after_the_window() -> None:
-    autoscaler = Autoscaler(limits())
+    autoscaler = Autoscaler(limits(max_replicas_for_sheddable=3))
 
     assert autoscaler.decide_by_counts(9, 4.0, num_ordered=1, now_s=0.0).num_replicas == 3
     assert autoscaler.decide_by_counts(0, 4.0, num_ordered=3, now_s=200.0).num_replicas == 3
     assert autoscaler.decide_by_counts(0, 4.0, num_ordered=3, now_s=400.0).num_replicas == 1
+
+
+def test_counts_of_requests_which_may_all_be_sheddable_add_no_more_than_those_may_have() -> None:
+    autoscaler = Autoscaler(limits(max_replicas_for_sheddable=2))
+    assert autoscaler.decide_by_counts(500, 4.0, num_ordered=1, now_s=0.0).num_replicas == 2
+    assert autoscaler.decide_by_counts(500, 4.0, num_ordered=3, now_s=1.0).num_replicas == 3
 
 
 @pytest.mark.parametrize("wrong", [math.nan, -1.0, math.inf])

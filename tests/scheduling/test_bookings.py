@@ -37,16 +37,22 @@ def test_equal_requests_have_a_promise_each() -> None:
     assert [bookings.claim(ONE, 110), bookings.claim(ONE, 110), bookings.claim(ONE, 112)] == [True, False, True]
 
 
+def test_equal_requests_have_the_earliest_of_their_promises_kept_first() -> None:
+    bookings = booked(60, 10)
+    assert [bookings.claim(ONE, 110), bookings.claim(ONE, 110), bookings.claim(ONE, 160)] == [True, False, True]
+
+
 def test_what_is_promised_counts_by_priority_and_by_the_share_that_comes_back() -> None:
     bookings = booked(*[1.0] * 200)
     bookings.make(OTHER, 50, 70, now_s=100)
     promised = [bookings.num_tokens_from("default", priority) for priority in (0, 1)]
     assert promised == [200 * 30 + 70, 70]
+    assert [bookings.num_from("default", priority) for priority in (0, 1, 6)] == [201, 1, 0]
     assert bookings.num_tokens_from("another", 0) == 0
     bookings.expire(120)
     assert len(bookings) == 1
     assert bookings.num_tokens_from("default", 0) < 0.1 * 70
-    assert bookings.num_likely < 0.1
+    assert bookings.num_from("default", 0) < 0.1
 
 
 def test_no_more_is_promised_than_can_be_remembered() -> None:

@@ -78,14 +78,14 @@ def test_a_clock_that_steps_back_reorders_nobody() -> None:
     assert granted(dispatcher, now_s=30) == ["first", "second"]
 
 
-def test_a_stamp_from_an_earlier_attempt_keeps_its_place_and_moves_the_clock() -> None:
+def test_a_stamp_from_an_earlier_attempt_keeps_its_place_and_time_goes_on_from_it() -> None:
     dispatcher = make_dispatcher()
     enqueue(dispatcher, "new", now_s=100)
     moved = make_ticket("moved", stamp=Stamp(0, 50))
     assert dispatcher.enqueue(moved, "ingress", 101) == Stamp(0, 50)
     assert waiting(dispatcher) == ["moved", "new"]
     dispatcher.enqueue(make_ticket("ahead", stamp=Stamp(0, 500)), "ingress", 102)
-    assert dispatcher.enqueue(make_ticket("late"), "ingress", 103).arrival_s == 500
+    assert dispatcher.enqueue(make_ticket("late"), "ingress", 103).arrival_s == 501
 
 
 def test_new_weights_are_a_new_epoch_and_reorder_those_who_wait() -> None:

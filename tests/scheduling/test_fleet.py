@@ -20,7 +20,7 @@ KEYS = (-5.0, 0.0, 5.0, 8.0)
 
 replica_ids = st.sampled_from(["r1", "r2", "r3"])
 lease_ids = st.sampled_from([f"lease-{number}" for number in range(12)])
-helds = st.builds(Held, st.sampled_from([0, 10, 30, 60]), st.sampled_from([*KEYS, math.inf]), st.booleans())
+helds = st.builds(Held, st.sampled_from([10, 30, 60]), st.sampled_from([*KEYS, math.inf]), st.booleans())
 
 
 def levels_as_keys(levels: float) -> float:
@@ -91,7 +91,7 @@ class FleetMachine(RuleBasedStateMachine):
         assert self.fleet.has_free_slot == bool(free)
 
     @invariant()
-    def whoever_gives_way_is_the_lowest_of_all(self) -> None:
+    def those_give_way_whose_best_is_the_lowest(self) -> None:
         for need in NEEDS:
             for key in (*KEYS, 20.0):
                 for is_urgent in (False, True):
@@ -131,26 +131,28 @@ class FleetMachine(RuleBasedStateMachine):
     def load(self, replica_id: str) -> tuple[int, int, str]:
         return (-self.num_free_slots(replica_id), -self.num_free_tokens(replica_id), replica_id)
 
-    def victim(self, replica_id: str, is_urgent: bool) -> Held | None:
-        """The lowest key that no earlier newcomer has been promised the place of."""
+    def best_victims_key(self, replica_id: str, need: TokenNeed, is_urgent: bool) -> float | None:
+        """Of the fewest of the lowest that, had they stopped, would leave a slot and the tokens."""
         state, held, running = self.states[replica_id], self.held[replica_id], self.running(replica_id)
-        num_promised = len(running) - state.max_num_seqs
         num_to_park = state.parked_limit if is_urgent else state.parked_limit - state.parked_limit // 2
-        if num_promised < 0 or len(held) >= state.max_num_seqs + num_to_park:
+        if len(held) >= state.max_num_seqs + num_to_park or need.most > KV_TOKENS:
             return None
-        return sorted(running, key=lambda each: each.key)[num_promised]
+        lowest_first = sorted(running, key=lambda each: each.key)
+        for count in range(1, min(len(running), state.parked_limit - len(held) + len(running)) + 1):
+            staying = lowest_first[count:]
+            num_tokens = sum(each.num_tokens for each in staying) + need.expected
+            if len(staying) < state.max_num_seqs and num_tokens <= KV_TOKENS:
+                return lowest_first[count - 1].key
+        return None
 
     def outranked(self, need: TokenNeed, key: float, is_urgent: bool) -> str | None:
-        victims = [
-            (victim.key, replica_id, victim)
+        places = [
+            (victims_key, replica_id)
             for replica_id in self.open_replicas()
-            if (victim := self.victim(replica_id, is_urgent)) is not None
+            if (victims_key := self.best_victims_key(replica_id, need, is_urgent)) is not None
+            and key > victims_key + self.states[replica_id].preemption_margin_levels
         ]
-        if not victims:
-            return None
-        lowest, replica_id, victim = min(victims, key=lambda each: each[:2])
-        fits = need.most <= KV_TOKENS and need.expected <= self.num_free_tokens(replica_id) + victim.num_tokens
-        return replica_id if fits and key > lowest + self.states[replica_id].preemption_margin_levels else None
+        return min(places)[1] if places else None
 
     def reason(self, need: TokenNeed) -> WaitReason:
         if need.most > KV_TOKENS or not self.states:

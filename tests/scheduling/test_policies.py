@@ -155,6 +155,17 @@ def test_whoever_starves_below_returns_to_the_best_level() -> None:
     assert dispatcher.drain_events() == [Resumed("replica-1", "long", Stamp(0, 0))]
 
 
+def test_whoever_waits_already_when_levels_come_into_force_returns_to_the_best_one_too() -> None:
+    dispatcher = busy("aged")
+    dispatcher.enqueue(make_ticket("bulk", num_prompt_tokens=900), "ingress", 0)
+    policy = ScorePolicy(name="skip_join_mlfq", quantum_tokens=64, promote_after_s=30)
+    dispatcher.reconfigure(policy, dispatcher.bounds)
+    dispatcher.enqueue(make_ticket("short"), "ingress", 20)
+    assert waiting(dispatcher, 20) == ["short", "bulk"]
+    assert granted(dispatcher, 31) == []
+    assert waiting(dispatcher, 31) == ["bulk", "short"]
+
+
 def test_a_policy_that_goes_by_length_measures_those_who_wait_already() -> None:
     dispatcher = busy("aged")
     dispatcher.enqueue(make_ticket("bulk", num_prompt_tokens=500), "ingress", 0)

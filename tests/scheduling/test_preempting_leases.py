@@ -155,6 +155,38 @@ def test_a_parked_one_moves_when_only_another_replica_has_room() -> None:
     assert only_grant(dispatcher, now_s=3).replica_id == "r2"
 
 
+def moving() -> Dispatcher:
+    """As `preempted`, but that `late` was told to move to the only slot of another replica, and `newer` waits."""
+    dispatcher = preempted()
+    enqueue(dispatcher, "newer", now_s=2)
+    dispatcher.register_replica(make_replica("r2", max_num_seqs=1))
+    assert granted(dispatcher, now_s=3) == []
+    assert dispatcher.drain_events() == [Moved("r1", "late")]
+    dispatcher.release("late")
+    return dispatcher
+
+
+def test_the_place_that_one_moves_to_is_kept_for_it() -> None:
+    dispatcher = moving()
+    assert granted(dispatcher, now_s=3.5) == []
+    dispatcher.enqueue(make_ticket("late+1", stamp=Stamp(0, 1)), "ingress", 3.5)
+    assert granted(dispatcher, now_s=3.5) == ["late+1"]
+    assert waiting(dispatcher) == ["newer"]
+
+
+def test_it_is_kept_for_no_longer_than_a_grant_is() -> None:
+    dispatcher = moving()
+    assert dispatcher.next_due_s() == 4.0
+    assert granted(dispatcher, now_s=4.1) == ["newer"]
+
+
+def test_a_better_newcomer_takes_it_when_the_one_that_moves_asks() -> None:
+    dispatcher = moving()
+    enqueue(dispatcher, "better", priority=1, now_s=3.5)
+    dispatcher.enqueue(make_ticket("late+1", stamp=Stamp(0, 1)), "ingress", 3.5)
+    assert granted(dispatcher, now_s=3.5) == ["better"]
+
+
 def test_a_parked_one_that_is_cancelled_is_gone() -> None:
     dispatcher = preempted()
     dispatcher.cancel("late")
@@ -166,8 +198,8 @@ def test_a_parked_one_that_is_cancelled_is_gone() -> None:
 
 def test_a_parked_one_ends_with_its_replica() -> None:
     dispatcher = preempted()
-    assert sorted(dispatcher.remove_replica("r1")) == ["early", "late", "urgent"]
-    assert waiting(dispatcher) == []
+    dispatcher.remove_replica("r1")
+    assert (waiting(dispatcher), dispatcher.num_running) == ([], 0)
     assert dispatcher.drain_events() == [Moved("r1", "late")], "it may only be draining"
 
 
@@ -193,6 +225,54 @@ def test_a_parked_one_is_never_shed_and_its_deadline_is_over() -> None:
     dispatcher.park("bulk", "r1")
     assert dispatcher.expire(100) == []
     assert waiting(dispatcher, now_s=100) == ["bulk"]
+
+
+def test_one_that_gives_way_on_a_replica_that_drains_moves() -> None:
+    dispatcher = full()
+    enqueue(dispatcher, "urgent", priority=10, now_s=2)
+    assert granted(dispatcher, now_s=2) == ["urgent"]
+    dispatcher.remove_replica("r1")  # it goes on with what it runs, and `urgent` is on its way there
+    dispatcher.park("late", "r1")
+    assert dispatcher.drain_events() == [Moved("r1", "late")]
+
+
+def test_one_that_went_on_by_itself_waits_no_more() -> None:
+    dispatcher = preempted()
+    dispatcher.register_replica(PREEMPTING, holding=["early", "urgent", "late"])
+    assert (waiting(dispatcher), dispatcher.num_running) == ([], 3)
+    dispatcher.release("urgent")
+    assert granted(dispatcher, now_s=3) == []
+    assert dispatcher.drain_events() == []
+    enqueue(dispatcher, "next", now_s=3)
+    assert granted(dispatcher, now_s=3) == [], "its slot is taken"
+
+
+def test_a_call_that_is_claimed_too_late_is_known_again_and_may_give_way() -> None:
+    dispatcher = make_dispatcher(make_replica("r1", max_num_seqs=1, parked_limit=1))
+    enqueue(dispatcher, "slow", now_s=0)
+    assert granted(dispatcher, now_s=0) == ["slow"]
+    dispatcher.sent("slow", "r1", 0)
+    assert granted(dispatcher, now_s=100) == []  # nobody has claimed it, and its place is free
+    assert dispatcher.num_running == 0
+    dispatcher.claim("slow", "r1")
+    enqueue(dispatcher, "urgent", priority=50, now_s=100)
+    assert granted(dispatcher, now_s=100) == ["urgent"]
+    dispatcher.park("slow", "r1")
+    assert waiting(dispatcher, now_s=100) == ["slow"]
+
+
+def test_those_who_run_give_way_for_want_of_cache_as_they_do_for_want_of_slots() -> None:
+    dispatcher = make_dispatcher(make_replica("r1", max_num_seqs=8, kv_tokens=100, parked_limit=4))
+    for name in ("a", "b", "c", "d"):
+        enqueue(dispatcher, name, num_prompt_tokens=14, priority=-10)
+    assert len(granted(dispatcher)) == 4  # each is expected to come to 24
+    enqueue(dispatcher, "standard", num_prompt_tokens=40, priority=-6)
+    assert granted(dispatcher) == [], "it does not outrank them by the margin"
+    dispatcher.cancel("standard")
+    enqueue(dispatcher, "urgent", num_prompt_tokens=40, priority=10)
+    assert granted(dispatcher) == ["urgent"]
+    enqueue(dispatcher, "huge", num_prompt_tokens=90, priority=10)
+    assert granted(dispatcher) == [], "all four together are too few for both"
 
 
 @pytest.mark.parametrize("times", [1, 2])

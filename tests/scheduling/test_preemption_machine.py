@@ -49,6 +49,7 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
             self.hear(num_events=len(self.unheard))
             for lease_id in self.in_place(*RUNS):
                 self.finish(lease_id)
+            self.now_s += CLAIM_TIMEOUT_S  # a place that is kept for one that has ended is kept for no longer
         assert self.in_place(Place.WAITING, *HELD) == []
 
     @rule(step_s=st.sampled_from([0.0, 0.3, 2.0, 15.0]))
@@ -153,7 +154,7 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
         """The replica is dead: nobody there hears that those it had parked should move."""
         lost, parked = self.on(replica_id, *HELD), self.on(replica_id, Place.PARKED)
         before = self.dispatcher.drain_events()
-        assert sorted(self.dispatcher.remove_replica(replica_id)) == lost
+        self.dispatcher.remove_replica(replica_id)
         moved = [event.lease_id for event in self.dispatcher.drain_events() if isinstance(event, Moved)]
         assert (before, sorted(moved)) == ([], parked)
         self.gone(lost)
@@ -175,8 +176,15 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
         assert sorted(view.lease_id for view in snapshot.waiting) == self.in_place(Place.WAITING, Place.PARKED)
         assert self.dispatcher.num_running == len(self.in_place(*HELD))
         for replica in snapshot.replicas:
-            assert sorted(replica.running) == self.on(replica.replica_id, *HELD)
-            assert replica.reserved_tokens == self.num_tokens(self.on(replica.replica_id, *RUNS))
+            kept = self.kept_on(replica.replica_id)
+            assert sorted(place for place in replica.running if ">" not in place) == self.on(replica.replica_id, *HELD)
+            assert replica.reserved_tokens == self.num_tokens([*self.on(replica.replica_id, *RUNS), *kept])
+
+    @invariant()
+    def a_place_is_kept_only_for_one_that_moves(self) -> None:
+        for replica_id in REPLICAS:
+            for lease_id in self.kept_on(replica_id):
+                assert self.leases[lease_id].place in (Place.MOVING, Place.GONE)
 
     @invariant()
     def no_replica_holds_more_than_it_may(self) -> None:
@@ -197,7 +205,6 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
     def settle(self) -> None:
         """One dispatch, checked against the model."""
         self.take_back_unclaimed()
-        before = {replica_id: len(self.on(replica_id, *RUNS)) for replica_id in REPLICAS}
         grants = self.dispatcher.dispatch(self.now_s)
         events = self.dispatcher.drain_events()
         for event in events:
@@ -207,8 +214,9 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
         self.nobody_better_waits({grant.lease_id for _, grant in grants} | {event.lease_id for event in events})
         for replica_id in REPLICAS:
             on_it = [grant for _, grant in grants if grant.replica_id == replica_id]
-            self.whoever_displaces_outranks_a_victim_of_its_own(replica_id, before[replica_id], on_it)
-            self.what_was_added_with_room_fits(replica_id, before[replica_id])
+            self.whoever_finds_no_room_outranks_victims_of_its_own(replica_id, on_it)
+            resumed = [event for event in events if isinstance(event, Resumed) and event.replica_id == replica_id]
+            self.whoever_is_resumed_has_room(replica_id, {grant.lease_id for grant in on_it} if resumed else None)
         self.head_has_no_room()
 
     def told(self, event: Event) -> None:
@@ -235,22 +243,30 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
             rivals = [lease_id for lease_id in chosen if self.leases[lease_id].tenant == tenant]
             assert all(self.position(lease_id) < self.position(waiting) for lease_id in rivals)
 
-    def whoever_displaces_outranks_a_victim_of_its_own(
-        self, replica_id: str, num_before: int, grants: list[Grant]
-    ) -> None:
-        num_displacing = max(0, len(self.on(replica_id, *RUNS)) - max(MAX_NUM_SEQS, num_before))
-        later = {grant.lease_id for grant in grants[len(grants) - num_displacing :]}
-        running = [lease_id for lease_id in self.on(replica_id, *RUNS) if lease_id not in later]
-        policy = self.dispatcher.policy
-        for grant in grants[len(grants) - num_displacing :]:
-            victim_key = sorted(map(self.key, running))[len(running) - MAX_NUM_SEQS]
-            assert policy.key(grant.stamp) > victim_key + policy.margin(MARGIN_LEVELS)
-            running.append(grant.lease_id)
+    def whoever_finds_no_room_outranks_victims_of_its_own(self, replica_id: str, grants: list[Grant]) -> None:
+        """From the last grant back: there was room for it beside all before it, or enough that it outranks."""
+        policy, running = self.dispatcher.policy, [*self.on(replica_id, *RUNS), *self.kept_on(replica_id)]
+        for grant in reversed(grants):
+            running.remove(grant.lease_id)
+            staying = sorted(running, key=self.key)
+            while staying and not self.fit([*staying, grant.lease_id]):
+                victim_key = self.key(staying.pop(0))
+                assert policy.key(grant.stamp) > victim_key + policy.margin(MARGIN_LEVELS)
+            assert self.fit([*staying, grant.lease_id])
 
-    def what_was_added_with_room_fits(self, replica_id: str, num_before: int) -> None:
-        running = self.on(replica_id, *RUNS)
-        if num_before < len(running) <= MAX_NUM_SEQS:
-            assert self.num_tokens(running) <= KV_TOKENS
+    def whoever_is_resumed_has_room(self, replica_id: str, granted: set[str] | None) -> None:
+        """granted: there in the same dispatch; None where nobody was resumed."""
+        if granted is not None:
+            assert self.fit([lease_id for lease_id in self.on(replica_id, *RUNS) if lease_id not in granted])
+
+    def fit(self, running: list[str]) -> bool:
+        return len(running) <= MAX_NUM_SEQS and self.num_tokens(running) <= KV_TOKENS
+
+    def kept_on(self, replica_id: str) -> list[str]:
+        """For whom places are kept there: the lease ids under which they were told to move."""
+        replicas = self.dispatcher.snapshot(self.now_s).replicas
+        places = [place for replica in replicas if replica.replica_id == replica_id for place in replica.running]
+        return [place.partition(">")[0] for place in places if ">" in place]
 
     def head_has_no_room(self) -> None:
         """Work conservation: after a dispatch the head, parked or not, waits only because nobody can take it."""
@@ -259,7 +275,7 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
             return
         needed = self.leases[waiting[0].lease_id].num_tokens
         for replica_id in self.open_replicas:
-            running = self.on(replica_id, *RUNS)
+            running = [*self.on(replica_id, *RUNS), *self.kept_on(replica_id)]
             assert len(running) >= MAX_NUM_SEQS or self.num_tokens(running) + needed > KV_TOKENS
 
 

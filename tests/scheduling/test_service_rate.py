@@ -31,6 +31,18 @@ def test_idle_time_says_nothing_about_speed() -> None:
     assert rate.tokens_per_s == pytest.approx(500, rel=0.05)
 
 
+def test_the_idle_time_of_one_replica_is_not_counted_because_another_was_read_first() -> None:
+    rate = ServiceRate()
+    for replica_id in ("r", "s", "t"):
+        rate.observe(replica_id, 0, 0, is_busy=False)
+    for replica_id in ("r", "s", "t"):  # they have been idle for a second, and now somebody waits
+        rate.observe(replica_id, 0, 1, is_busy=True)
+    assert rate.tokens_per_s is None
+    for replica_id in ("r", "s", "t"):
+        rate.observe(replica_id, 500, 2, is_busy=True)
+    assert rate.tokens_per_s == pytest.approx(1_500)
+
+
 def test_replicas_add_up_and_one_that_is_new_counts_like_the_others() -> None:
     rate = ServiceRate()
     serve(rate, 500, 60)

@@ -86,19 +86,19 @@ def test_a_refused_newcomer_leaves_no_deadline_behind() -> None:
 
 
 def test_as_many_give_way_as_the_tokens_need() -> None:
-    dispatcher = full_queue(0, -1, -2, -3, max_waiting_tokens=80)
-    dispatcher.reconfigure(dispatcher.policy, AdmissionBounds(max_waiting=10, max_waiting_tokens=80))
+    dispatcher = full_queue(0, -1, -2, -3, max_waiting_tokens=90)
+    dispatcher.reconfigure(dispatcher.policy, AdmissionBounds(max_waiting=10, max_waiting_tokens=90))
     enqueue(dispatcher, "newcomer", num_tokens=40)
     assert shed(dispatcher) == ["3", "2"]
     assert waiting(dispatcher) == ["0", "newcomer", "1"]
 
 
 def test_nobody_is_shed_when_that_would_not_make_enough_room() -> None:
-    dispatcher = full_queue(0, 0, 0, -1, max_waiting_tokens=80)
-    dispatcher.reconfigure(dispatcher.policy, AdmissionBounds(max_waiting=10, max_waiting_tokens=80))
+    dispatcher = full_queue(0, 0, 0, -1, max_waiting_tokens=90)
+    dispatcher.reconfigure(dispatcher.policy, AdmissionBounds(max_waiting=10, max_waiting_tokens=90))
     with pytest.raises(QueueTokensFull) as refused:
         enqueue(dispatcher, "newcomer", num_tokens=40)
-    assert (refused.value.num_waiting, refused.value.max_waiting) == (80, 80)
+    assert (refused.value.num_waiting, refused.value.max_waiting) == (80, 81)
     assert shed(dispatcher) == []
     assert waiting(dispatcher) == ["0", "1", "2", "3"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scheduling.batch_plan import Plan, Slice
-from scheduling.cost_model import EngineCosts, StepCostModel
+from scheduling.cost_model import StepCostModel
 from scheduling.score import Stamp
 from scheduling.sequence import Sequence
 from scheduling.swap_area import BlockCopies
@@ -33,29 +33,14 @@ def test_a_single_token_of_a_prompt_costs_what_a_decode_does() -> None:
     assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 2 * 0.01 + 40 * 0.001)
 
 
-def test_copies_are_paid_before_the_step() -> None:
+def test_copies_are_paid_beside_the_step() -> None:
     plan = Plan(decode=[part(10, 1)], copies=BlockCopies(outward=[(0, 0)], inward=[(1, 1)]))
-    assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 0.01 + 0.01 + 10.0)
+    assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 0.01 + 0.01)
+    assert MODEL.copies_s(plan) == pytest.approx(10.0)
 
 
 def test_a_step_of_prompts_alone_attends_to_nobodys_context() -> None:
     assert MODEL.plan_s(Plan(prefill=[part(0, 10)]), 999) == pytest.approx(1.0 + 1.0 + 10 * 5 * 0.0001)
-
-
-def test_the_batcher_plans_with_what_the_engine_would_have_found_out() -> None:
-    assert MODEL.engine_costs() == EngineCosts(
-        prefill_token_s=0.1,
-        copy_bytes_per_s=20.0,
-        block_bytes=100,
-        decode_step_s=1.0,
-        decode_seq_s=0.01,
-        context_token_s=0.0001,
-    )
-
-
-def test_where_nothing_was_measured_the_batchers_costs_are_still_possible() -> None:
-    costs = EngineModel().engine_costs()
-    assert (costs.prefill_token_s > 0, costs.copy_bytes_per_s > 0) == (True, True)
 
 
 def test_serving_slows_all_that_a_step_does_down() -> None:

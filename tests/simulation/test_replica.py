@@ -147,7 +147,7 @@ Shape = tuple[float, int, int, int]  # when, tokens of prompt and of answer, pri
 shapes = st.tuples(st.floats(0, 60), st.integers(1, 40), st.integers(1, 30), st.sampled_from([0, 0, 8, 20]))
 
 
-@given(st.lists(shapes, min_size=1, max_size=12), st.sampled_from(["auto", "swap", "off"]), st.integers(18, 60))
+@given(st.lists(shapes, min_size=1, max_size=12), st.sampled_from(["recompute", "swap", "off"]), st.integers(18, 60))
 def test_a_replica_that_skips_is_the_same_as_one_that_plans_every_step(
     drawn: list[Shape], preemption: Preemption, num_blocks: int
 ) -> None:
@@ -185,7 +185,7 @@ def play_the_loop(shape: ReplicaShape, cost: StepCostModel, work: list[Coming]) 
         kv_cache_tokens=shape.kv_tokens,
         parked_limit=limits.parked_limit,
         preemption=limits.preemption,
-        max_decode_stretch=None,
+        max_decode_stretch=limits.max_decode_stretch,
         swap_space_tokens=0,
         max_model_len=shape.kv_tokens,
     )
@@ -221,10 +221,14 @@ def engine_request(work: Work) -> EngineRequest:
 long_shapes = st.tuples(st.floats(0, 60), st.integers(2, 40), st.integers(1, 30), st.sampled_from([0, 0, 8, 20]))
 
 
-@given(st.lists(long_shapes, min_size=1, max_size=10), st.integers(18, 60))
-def test_a_replica_is_the_same_as_the_engines_own_loop(drawn: list[Shape], num_blocks: int) -> None:
+@given(st.lists(long_shapes, min_size=1, max_size=10), st.integers(18, 60), st.sampled_from([None, 1.2, 2.0]))
+def test_a_replica_is_the_same_as_the_engines_own_loop(
+    drawn: list[Shape], num_blocks: int, stretch: float | None
+) -> None:
     work = [coming(number, at_s, *lengths) for number, (at_s, *lengths) in enumerate(drawn)]
     shape = make_shape(max_num_seqs=3, num_blocks=num_blocks, preemption="recompute", max_model_len=num_blocks * 4)
+    limits = replace(shape.limits, max_decode_stretch=stretch)
+    shape = replace(shape, limits=limits, max_skip=1 if stretch else shape.max_skip)
     cost = StepCostModel(base_s=0.5, prefill_token_s=0.03, decode_seq_s=0.1)
     twin = play(make_replica(shape, EngineModel(cost)), work)
     loop = play_the_loop(shape, cost, work)

@@ -77,6 +77,21 @@ async def test_a_release_that_the_dead_queue_never_heard_reaches_the_next_one() 
         await queues[0].until(lambda: "a" in queues[0].released)
 
 
+async def test_what_is_held_is_said_once_however_often_an_introduction_fails() -> None:
+    queues = [InMemoryQueue(), InMemoryQueue()]
+    async with line_to(lambda: queues[0]) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        queues[1].failures = [RaySystemError("not yet") for _ in range(5)]
+
+        queues.pop(0).kill()
+        await queues[0].until(lambda: bool(queues[0].batches))
+        client.tell(Release("other"))
+        await queues[0].until(lambda: "other" in queues[0].released)
+
+        said = [message for message in queues[0].messages if isinstance(message, Sent) and message.ticket is not None]
+        assert [message.lease_id for message in said] == ["a"]
+
+
 async def test_a_line_that_its_queue_forgot_introduces_itself_again_and_its_waits_keep_their_place() -> None:
     queue = InMemoryQueue(with_replica=False)
     async with line_to(lambda: queue) as client, asyncio.timeout(WITHIN_S):

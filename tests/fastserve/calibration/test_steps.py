@@ -8,12 +8,13 @@ import pytest
 
 from engine.backends.fake import FakeEngine
 from engine.config import EngineConfig
-from engine.protocol import EngineCapacity
+from engine.protocol import Chunk, EngineCapacity, Sampled
 from fastserve.calibration.fit import LoopCosts, fit_engine, fit_loop
 from fastserve.calibration.loop_steps import loop_step_s
 from fastserve.calibration.step_sample import StepShape
 from fastserve.calibration.steps import designed_shapes, measure_steps
 from scheduling.cost_model import StepCostModel
+from scheduling.swap_area import BlockCopies
 
 CONFIG = EngineConfig("fake", "fake", backend="fake", max_num_seqs=8, max_num_batched_tokens=128)
 
@@ -49,6 +50,37 @@ def test_nothing_is_asked_that_the_engine_cannot_hold(fields: dict[str, int]) ->
         assert shape.num_decodes + shape.num_prefill_tokens <= holds.max_num_batched_tokens
         assert max(shape.context + 1, shape.prefill_start + shape.num_prefill_tokens) <= longest
     assert designed_shapes(holds)
+
+
+class _Writes(FakeEngine):
+    """Keeps which blocks were written before a step was timed."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        super().__init__(config, sleep=lambda seconds: None)
+        self.written: set[int] = set()
+
+    def copy_blocks(self, copies: BlockCopies) -> None:
+        assert {slot for slot, _ in copies.inward} <= set(range(self.capacity().num_swap_slots))
+        self.written |= {block for _, block in copies.inward}
+
+    def execute(self, chunks: list[Chunk]) -> list[Sampled]:
+        for chunk in chunks:
+            if chunk.num_prompt_tokens == len(chunk.token_ids) and chunk.start == 0:
+                self.written |= set(chunk.block_table)
+        return super().execute(chunks)
+
+
+@pytest.mark.parametrize("swap_space_tokens", [0, 64])
+def test_what_is_read_was_written_before_a_step_is_timed(swap_space_tokens: int) -> None:
+    engine = _Writes(replace(CONFIG, swap_space_tokens=swap_space_tokens, kv_cache_tokens=4096))
+    written: list[int] = []
+
+    def clock() -> float:
+        written.append(len(engine.written))
+        return 0.0
+
+    measure_steps(engine, num_rounds=1, seed=1, clock=clock)
+    assert written[0] == engine.capacity().num_blocks
 
 
 def test_every_shape_is_timed_once_a_round() -> None:

@@ -1,0 +1,75 @@
+"""Places that were promised in a queue that is full: kept by refusing newcomers, never at the cost of who waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.admission import AdmissionBounds
+from scheduling.dispatcher import Dispatcher
+from scheduling.errors import QueueFull
+from scheduling.request import Ticket
+from scheduling.score import ScorePolicy
+from tests.factories import make_replica, make_ticket
+from tests.scheduling.dispatching import granted, waiting
+
+ROOM = 16  # of which an eighth is kept for those above standard
+
+
+def ticket(name: str, priority: float = 0, tenant: str = "default") -> Ticket:
+    return make_ticket(name, priority=priority, tenant=tenant, content=name)
+
+
+def full(priority: float = 0) -> Dispatcher:
+    """A measured service whose queue has no room for more of this priority."""
+    dispatcher = Dispatcher(ScorePolicy(), AdmissionBounds(max_waiting=ROOM))
+    dispatcher.register_replica(make_replica("r1", max_num_seqs=1))
+    dispatcher.enqueue(ticket("runs", 100), "ingress", 0)
+    assert granted(dispatcher) == ["runs"]
+    dispatcher.claim("runs", "r1")
+    for number in range(ROOM - ROOM // 8):
+        dispatcher.enqueue(ticket(f"w{number}", priority), "ingress", 1)
+    for second in range(1, 4):
+        dispatcher.observe_service("r1", 10_000 * second, second)
+    return dispatcher
+
+
+def refused(dispatcher: Dispatcher, newcomer: Ticket, now_s: float = 4) -> QueueFull:
+    with pytest.raises(QueueFull) as caught:
+        dispatcher.enqueue(newcomer, "ingress", now_s)
+    return caught.value
+
+
+def test_a_newcomer_does_not_take_the_room_that_was_promised_to_another() -> None:
+    dispatcher = full()
+    due_s = 4 + refused(dispatcher, ticket("early")).retry_after_s
+    dispatcher.cancel("w0")
+    assert refused(dispatcher, ticket("anew")).num_waiting == ROOM - ROOM // 8
+    dispatcher.enqueue(make_ticket("early-again", content="early"), "ingress", due_s)
+    assert "early-again" in waiting(dispatcher, now_s=due_s)
+
+
+def test_nobody_who_waits_is_shed_for_a_promise() -> None:
+    dispatcher = full(priority=-10)
+    for number in range(50):
+        refused(dispatcher, ticket(f"more{number}", -10))
+    dispatcher.enqueue(ticket("standard", 0), "ingress", 4)
+    assert len(dispatcher.drain_events()) == 1, "one makes room for one"
+    assert dispatcher.num_waiting == ROOM - ROOM // 8
+
+
+def test_what_one_tenant_was_promised_takes_no_room_from_another() -> None:
+    dispatcher = full()
+    for number in range(50):
+        refused(dispatcher, ticket(f"more{number}"))
+    dispatcher.cancel("w0")
+    dispatcher.enqueue(ticket("other", tenant="other"), "ingress", 4)
+    assert "other" in waiting(dispatcher, now_s=4)
+
+
+def test_what_bulk_work_was_promised_takes_no_room_from_standard_work() -> None:
+    dispatcher = full()
+    for number in range(50):
+        refused(dispatcher, ticket(f"bulk{number}", -10))
+    dispatcher.cancel("w0")
+    dispatcher.enqueue(ticket("standard"), "ingress", 4)
+    assert "standard" in waiting(dispatcher, now_s=4)
