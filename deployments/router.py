@@ -2,7 +2,7 @@
 
 Waiting here, not before the handle call, keeps Serve's queue metrics, cancellation, back-pressure and scale-from-zero.
 The class is pickled by value into every process with a handle, so it holds nothing but the hook; the line to the queue
-lives in `queue_lines`, once for each process and model. Must not import torch.
+lives in `queueing.lines`, once for each process and model. Must not import torch.
 """
 
 from __future__ import annotations

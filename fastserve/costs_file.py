@@ -41,6 +41,11 @@ class Costs:
     provenance: dict[str, str]
 
 
+class _DearerRowSettings(Settings):
+    beyond: _Count
+    row_s: _Seconds
+
+
 class _EngineSettings(Settings):
     base_s: _Seconds
     decode_seq_s: _Seconds
@@ -49,6 +54,7 @@ class _EngineSettings(Settings):
     prefill_context_s: _Seconds
     copied_block_s: _Seconds
     block_bytes: _Count
+    dearer_rows: list[_DearerRowSettings] = Field(default_factory=list, max_length=100)
     spread: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1, max_length=10_000)]
 
     def to_model(self) -> EngineModel:
@@ -60,7 +66,8 @@ class _EngineSettings(Settings):
             context_token_s=self.context_token_s,
             copied_block_s=self.copied_block_s,
         )
-        return EngineModel(step, self.prefill_context_s, self.block_bytes, tuple(self.spread))
+        dearer_rows = tuple((each.beyond, each.row_s) for each in self.dearer_rows)
+        return EngineModel(step, self.prefill_context_s, self.block_bytes, tuple(self.spread), dearer_rows)
 
 
 class _HeldSettings(Settings):
@@ -122,6 +129,7 @@ def write_costs(costs: Costs, path: Path) -> None:
         "engine": {
             **asdict(engine.step),
             "prefill_context_s": engine.prefill_context_s,
+            "dearer_rows": [{"beyond": number, "row_s": row_s} for number, row_s in engine.dearer_rows],
             "block_bytes": engine.block_bytes,
             "spread": [round(factor, 4) for factor in engine.spread],
         },

@@ -52,7 +52,7 @@ def load_scenario(path: Path, what_if: WhatIf | None, given: Circumstances) -> S
     scaling = _scaling(config, model.name, given.startup_s)
     return Scenario(
         name=path.name if what_if is None else what_if.name,
-        shape=_shape(model, given.costs.holds),
+        shape=replica_shape(model, given.costs.holds),
         engine=given.costs.engine,
         policy=config.user_config.score_policy(),
         bounds=config.user_config.admission_bounds(),
@@ -66,7 +66,7 @@ def load_scenario(path: Path, what_if: WhatIf | None, given: Circumstances) -> S
     )
 
 
-def _shape(model: ModelConfig, holds: HeldByEngine) -> ReplicaShape:
+def replica_shape(model: ModelConfig, holds: HeldByEngine) -> ReplicaShape:
     """What the file leaves open is as it was in the measured engine."""
     limits = BatchLimits(
         max_num_seqs=model.max_num_seqs,

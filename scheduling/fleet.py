@@ -47,6 +47,8 @@ class Fleet:
         is_new = replica.state is state
         if not is_new and not replica.quarantined and replica.state == state:
             return
+        if state.incarnation > replica.state.incarnation:
+            self._affinity.forget(state.replica_id)  # its cache is empty
         replica.state, replica.quarantined = state, False
         self._note_largest()
         self._place(replica)

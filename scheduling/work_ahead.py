@@ -32,8 +32,8 @@ class WorkAhead:
     def of(self, tenant: str, key: float, weights: Mapping[str, float], num_more: float = 0.0) -> float:
         """Tokens that are served before somebody of this tenant under this key, and before `num_more` of its own.
 
-        weights: of those tenants whose weight is not 1. Each other tenant is served beside this one by weight, as long
-        as it has anything left.
+        weights: of the tenants that are configured; 1 for others. Each other tenant is served beside this one by
+        weight, as long as it has anything left.
         """
         own = self._own(tenant, key) + num_more
         share = own / weights.get(tenant, 1.0)

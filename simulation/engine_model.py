@@ -17,6 +17,8 @@ class EngineModel:
     prefill_context_s: what a token of a prompt adds for each token before it.
     block_bytes: of one block of the KV cache, for the engine's own choice between swap and recompute.
     spread: how many times as long as the fit steps took, at evenly spaced quantiles, the shortest first.
+    dearer_rows: (a number, seconds): each token that a step computes beyond so many, of decodes and prompts together,
+    adds so much to what it costs anyway. Few of them wait for the weights to be read, many for themselves.
 
     Raises:
         ValueError: a figure is negative, infinite or not a number, or the spread is empty, falls or reaches zero.
@@ -26,9 +28,12 @@ class EngineModel:
     prefill_context_s: float = 0.0
     block_bytes: int = 0
     spread: tuple[float, ...] = (1.0,)
+    dearer_rows: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         _require_seconds("prefill_context_s", self.prefill_context_s)
+        for _, dearer_s in self.dearer_rows:
+            _require_seconds("dearer_rows", dearer_s)
         if self.block_bytes < 0:
             raise ValueError(f"block_bytes: expected at least 0, got {self.block_bytes!r}")
         rises = list(self.spread) == sorted(self.spread)
@@ -42,12 +47,19 @@ class EngineModel:
         """
         singles = [part for part in plan.prefill if part.num_tokens == 1]
         num_attended = (num_context if plan.decode else 0) + sum(part.start for part in singles)
-        took_s = self.decodes_s(len(plan.decode) + len(singles), num_attended)
+        num_decodes = num_rows = len(plan.decode) + len(singles)
+        took_s = self._linear_s(num_decodes, num_attended)
         for part in plan.prefill:
             if part.num_tokens > 1:
+                num_rows += part.num_tokens
                 took_s += self.step.prefill_token_s * part.num_tokens
                 took_s += self.prefill_context_s * context_sum(part.num_tokens, part.start)
-        return took_s
+        return took_s + self._dearer_s(num_rows)
+
+    def prompt_s(self, num_tokens: int) -> float:
+        """How long a step takes that computes a prompt of more than one token and nothing else."""
+        rows_s = self.step.prefill_token_s * num_tokens + self._dearer_s(num_tokens)
+        return self.step.base_s + rows_s + self.prefill_context_s * context_sum(num_tokens, 0)
 
     def copies_s(self, plan: Plan) -> float:
         """How long the copies take that come before the step."""
@@ -55,6 +67,12 @@ class EngineModel:
 
     def decodes_s(self, num_decodes: int, num_context_tokens: int) -> float:
         """How long a step of decodes alone takes."""
+        return self._linear_s(num_decodes, num_context_tokens) + self._dearer_s(num_decodes)
+
+    def _dearer_s(self, num_rows: int) -> float:
+        return sum(dearer_s * max(0, num_rows - number) for number, dearer_s in self.dearer_rows)
+
+    def _linear_s(self, num_decodes: int, num_context_tokens: int) -> float:
         return self.step.cost_s(StepWork(num_decode_seqs=num_decodes, num_context_tokens=num_context_tokens))
 
 
@@ -85,7 +103,9 @@ class ServiceOverheads:
     def slow_down(self, engine: EngineModel) -> EngineModel:
         """The engine as it is while it serves."""
         step = StepCostModel(*(self.slowdown * getattr(engine.step, cost.name) for cost in fields(engine.step)))
-        return replace(engine, step=step, prefill_context_s=self.slowdown * engine.prefill_context_s)
+        dearer_rows = tuple((number, self.slowdown * dearer_s) for number, dearer_s in engine.dearer_rows)
+        prefill_context_s = self.slowdown * engine.prefill_context_s
+        return replace(engine, step=step, prefill_context_s=prefill_context_s, dearer_rows=dearer_rows)
 
 
 def num_context_tokens(plan: Plan) -> int:

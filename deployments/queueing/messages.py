@@ -106,7 +106,7 @@ class Leave:
 class Configure:
     """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing.
 
-    tenant_weights: those that are not 1. objectives: by the name of the service class.
+    tenant_weights: of all tenants that are configured. objectives: by the name of the service class.
     """
 
     policy: ScorePolicy

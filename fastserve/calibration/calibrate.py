@@ -10,20 +10,23 @@ from rich.table import Table
 
 from deployments.config import ModelConfig
 from engine.config import EngineConfig
+from fastserve.calibration.crowd import Crowd, played_s
 from fastserve.calibration.engine_run import MeasuredEngine, measure_engine
 from fastserve.calibration.overheads import fit_overheads
 from fastserve.costs_file import Costs, HeldByEngine, write_costs
 from fastserve.errors import FastServeError
 from fastserve.machine import commit, this_machine
 from fastserve.own_process import in_process
+from fastserve.scenarios import replica_shape
 from fastserve.service_queries import ServiceQueries
 from fastserve.streamed_load import LoadLevel, LoadRequest, run_level
 from simulation.engine_model import EngineModel, ServiceOverheads
+from simulation.scenario import Scenario
 
 _ENGINE_WITHIN_S = 3600.0
-#: Prompts so short that the prefill of others hardly shows in the time between tokens.
-_NUM_PROMPT_WORDS, _NUM_OUTPUT_TOKENS = 8, 128
-_NUM_ALONE = 12
+#: A single client's, so short that its prompt hardly takes longer than a decode.
+_ALONE = Crowd(num_clients=1, num_each=12, num_prompt_tokens=8, num_output_tokens=32)
+_CROWDS_PROMPT, _CROWDS_ANSWER, _NUM_EACH = 192, 96, 2
 
 
 class CalibrationRefused(FastServeError):
@@ -60,8 +63,7 @@ def calibrate(asked: Calibration, out: Path, console: Console) -> Costs:
         measured = in_process(measure_engine, config, asked.num_rounds, asked.seed, timeout_s=_ENGINE_WITHIN_S)
     overheads = ServiceOverheads()
     if asked.base_url is not None:
-        levels = _service_levels(asked.base_url, config, asked.seed, console)
-        overheads = fit_overheads(levels, measured.fit.model, _NUM_PROMPT_WORDS)
+        overheads = _overheads(asked, measured, console)
     costs = Costs(
         model=config.model_name,
         engine=measured.fit.model,
@@ -100,20 +102,35 @@ def _most(engine: EngineModel) -> tuple[float, float]:
     return spread[len(spread) // 20], spread[-1 - len(spread) // 20]
 
 
-def _service_levels(base_url: str, config: EngineConfig, seed: int, console: Console) -> list[LoadLevel]:
-    """A single client many times, then more and more of them at once."""
-    request = LoadRequest(config.model_name, _NUM_PROMPT_WORDS, _NUM_OUTPUT_TOKENS)
-    known = {model.id for model in ServiceQueries(base_url).models()}
-    if config.model_name not in known:
-        raise CalibrationRefused(
-            f"{base_url}: expected a service of {config.model_name}, got {', '.join(sorted(known))}"
-        )
-    counts = sorted({1, max(1, config.max_num_seqs // 4), max(1, config.max_num_seqs // 2), config.max_num_seqs})
-    with console.status(f"{base_url}: up to {config.max_num_seqs} clients"):
-        run_level(base_url, replace(request, num_output_tokens=8), config.max_num_seqs, 1, seed)  # warm-up
-        return [
-            run_level(base_url, request, number, _NUM_ALONE if number == 1 else 2, seed + number) for number in counts
-        ]
+def _overheads(asked: Calibration, measured: MeasuredEngine, console: Console) -> ServiceOverheads:
+    """From a single client many times, and from as many at once as the batch holds, whose prompts and answers meet."""
+    assert asked.base_url is not None
+    _require_served(asked.base_url, asked.model.name)
+    crowd = Crowd(asked.model.max_num_seqs, _NUM_EACH, _CROWDS_PROMPT, _CROWDS_ANSWER)
+    with console.status(f"{asked.base_url}: up to {crowd.num_clients} clients"):
+        _load(asked, replace(crowd, num_each=1, num_output_tokens=8))  # warm-up
+        alone, together = _load(asked, _ALONE), _load(asked, crowd)
+    engine = measured.fit.model
+    scenario = Scenario("calibration", replica_shape(asked.model, _held(measured)), engine)
+    return fit_overheads(
+        alone,
+        _ALONE.num_prompt_tokens,
+        engine,
+        together.took_s,
+        lambda overheads: played_s(replace(scenario, overheads=overheads), crowd),
+    )
+
+
+def _load(asked: Calibration, crowd: Crowd) -> LoadLevel:
+    assert asked.base_url is not None
+    request = LoadRequest(asked.model.name, crowd.num_prompt_tokens, crowd.num_output_tokens)
+    return run_level(asked.base_url, request, crowd.num_clients, crowd.num_each, asked.seed + crowd.num_clients)
+
+
+def _require_served(base_url: str, model: str) -> None:
+    known = {each.id for each in ServiceQueries(base_url).models()}
+    if model not in known:
+        raise CalibrationRefused(f"{base_url}: expected a service of {model}, got {', '.join(sorted(known))}")
 
 
 def _held(measured: MeasuredEngine) -> HeldByEngine:

@@ -14,6 +14,7 @@ from scheduling.cost_model import StepCostModel
 from simulation.engine_model import EngineModel
 
 _NUM_QUANTILES = 41
+_KNOTS = (8, 32, 128)  # tokens of a step at which the next one may cost more
 _Floats = npt.NDArray[np.float64]
 
 
@@ -55,13 +56,13 @@ def fit_engine(
     Raises:
         FitFailed: fewer shapes than there are costs to find.
     """
-    took_s = _medians(samples)
-    if len(took_s) < len(_features(StepShape())):
-        raise FitFailed(f"samples: expected at least {len(_features(StepShape()))} different steps, got {len(took_s)}")
+    took_s, least = _medians(samples), len(_features(StepShape()))
+    if len(took_s) < least:
+        raise FitFailed(f"samples: expected at least {least} different steps, got {len(took_s)}")
     rows = np.array([_features(shape) for shape in took_s], float)
     times = np.array(list(took_s.values()), float)
     costs = non_negative(rows / times[:, None], np.ones(len(times)))
-    base_s, decode_seq_s, context_token_s, prefill_token_s, prefill_context_s = (float(cost) for cost in costs)
+    base_s, decode_seq_s, context_token_s, prefill_token_s, prefill_context_s, *dearer_s = map(float, costs)
     model = EngineModel(
         step=StepCostModel(
             base_s=base_s + loop.step_s,
@@ -72,6 +73,7 @@ def fit_engine(
         ),
         prefill_context_s=prefill_context_s,
         block_bytes=block_bytes,
+        dearer_rows=tuple((number, each_s) for number, each_s in zip(_KNOTS, dearer_s, strict=True) if each_s),
         spread=spread_of([sample.took_s / took_s[sample.shape] for sample in samples]),
     )
     errors = np.abs(rows @ costs / times - 1)
@@ -120,4 +122,5 @@ def _features(shape: StepShape) -> list[float]:
         shape.num_context_tokens,
         shape.num_prefill_tokens,
         shape.prefill_context,
+        *(max(0, shape.num_decodes + shape.num_prefill_tokens - number) for number in _KNOTS),
     ]

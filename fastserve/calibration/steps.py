@@ -11,7 +11,7 @@ from fastserve.calibration.step_sample import StepSample, StepShape
 from scheduling.swap_area import BlockCopies
 
 _CONTEXTS = (64, 512, 2048)
-_CHUNKS = (16, 64, 256)  # and the token budget of a step
+_CHUNKS = (8, 16, 32, 64, 128, 256)  # and the token budget of a step
 _STARTS = (0, 1024)
 _MIXED_CONTEXT, _MIXED_CHUNKS = 256, (32, 128)
 _NUM_WARM_UPS = 2

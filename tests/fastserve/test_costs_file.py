@@ -15,7 +15,9 @@ from simulation.engine_model import EngineModel, ServiceOverheads
 
 COSTS = Costs(
     model="tiny",
-    engine=EngineModel(StepCostModel(0.01, 0.001, 0.002, 1e-6, 3e-5), 1e-7, 4096, (0.5, 1.0, 2.5)),
+    engine=EngineModel(
+        StepCostModel(0.01, 0.001, 0.002, 1e-6, 3e-5), 1e-7, 4096, (0.5, 1.0, 2.5), ((8, 1e-4), (32, 2e-4))
+    ),
     holds=HeldByEngine(max_model_len=8192, num_blocks=100, block_size=16, num_swap_slots=7),
     overheads=ServiceOverheads(0.001, 0.002, 0.003, 0.004, 1.25),
     provenance={"date": "2026-01-31"},

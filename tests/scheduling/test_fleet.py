@@ -196,6 +196,15 @@ def test_a_replica_with_the_prompts_beginning_is_preferred_while_no_other_is_far
     assert fleet.best_for(SMALL, ["beginning"]) == "r1"
 
 
+def test_a_replica_that_began_anew_is_not_preferred_for_what_it_held() -> None:
+    fleet = Fleet()
+    for replica_id in ("r1", "r2"):
+        fleet.register(make_replica(replica_id))
+    fleet.remember("r2", ["beginning"])
+    fleet.register(make_replica("r2", incarnation=2))
+    assert fleet.best_for(SMALL, ["beginning"]) == "r1"
+
+
 def test_a_replica_that_is_gone_is_not_preferred_for_what_it_held() -> None:
     fleet = Fleet()
     for replica_id in ("r1", "r2"):

@@ -33,6 +33,14 @@ def test_a_single_token_of_a_prompt_costs_what_a_decode_does() -> None:
     assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 2 * 0.01 + 40 * 0.001)
 
 
+def test_tokens_beyond_a_number_cost_more_whoever_they_are_of() -> None:
+    bent = EngineModel(StepCostModel(1.0, 0.1, 0.01), dearer_rows=((2, 0.5), (5, 0.25)))
+    plan = Plan(decode=[part(10, 1), part(30, 1)], prefill=[part(0, 4)])
+    assert bent.plan_s(plan, 40) == pytest.approx(1.0 + 0.02 + 0.4 + 4 * 0.5 + 1 * 0.25)
+    assert bent.decodes_s(3, 0) == pytest.approx(1.03 + 0.5)
+    assert ServiceOverheads(slowdown=2.0).slow_down(bent).decodes_s(3, 0) == pytest.approx(2 * 1.53)
+
+
 def test_copies_are_paid_beside_the_step() -> None:
     plan = Plan(decode=[part(10, 1)], copies=BlockCopies(outward=[(0, 0)], inward=[(1, 1)]))
     assert MODEL.plan_s(plan, 10) == pytest.approx(1.0 + 0.01 + 0.01)
@@ -56,6 +64,7 @@ def test_serving_slows_all_that_a_step_does_down() -> None:
     [
         ({"prefill_context_s": -1.0}, "prefill_context_s: expected a finite number of seconds of at least 0, got -1.0"),
         ({"prefill_context_s": math.nan}, "prefill_context_s"),
+        ({"dearer_rows": ((8, -1.0),)}, "dearer_rows: expected a finite number of seconds of at least 0, got -1.0"),
         ({"block_bytes": -1}, "block_bytes: expected at least 0, got -1"),
         ({"spread": ()}, "spread: expected finite factors above 0 that never fall, got"),
         ({"spread": (1.0, 0.5)}, "spread"),

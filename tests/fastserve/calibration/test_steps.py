@@ -37,7 +37,7 @@ def capacity(**fields: int) -> EngineCapacity:
 def test_decodes_prompts_and_both_are_measured_as_far_as_the_engine_holds_them() -> None:
     shapes = designed_shapes(capacity())
     assert {shape.num_decodes for shape in shapes} == {0, 1, 2, 4, 8}
-    assert {shape.num_prefill_tokens for shape in shapes} == {0, 16, 32, 64, 128}
+    assert {shape.num_prefill_tokens for shape in shapes} == {0, 8, 16, 32, 64, 128}
     assert any(shape.num_decodes and shape.num_prefill_tokens for shape in shapes)
     assert len(set(shapes)) == len(shapes)
 
