@@ -108,8 +108,8 @@ def _overheads(asked: Calibration, measured: MeasuredEngine, console: Console) -
     _require_served(asked.base_url, asked.model.name)
     crowd = Crowd(asked.model.max_num_seqs, _NUM_EACH, _CROWDS_PROMPT, _CROWDS_ANSWER)
     with console.status(f"{asked.base_url}: up to {crowd.num_clients} clients"):
-        _load(asked, replace(crowd, num_each=1, num_output_tokens=8))  # warm-up
-        alone, together = _load(asked, _ALONE), _load(asked, crowd)
+        _load(asked, replace(crowd, num_each=1, num_output_tokens=8), seed=0)  # warm-up
+        alone, together = _load(asked, _ALONE, seed=1), _load(asked, crowd, seed=2)
     engine = measured.fit.model
     scenario = Scenario("calibration", replica_shape(asked.model, _held(measured)), engine)
     return fit_overheads(
@@ -121,10 +121,11 @@ def _overheads(asked: Calibration, measured: MeasuredEngine, console: Console) -
     )
 
 
-def _load(asked: Calibration, crowd: Crowd) -> LoadLevel:
+def _load(asked: Calibration, crowd: Crowd, seed: int) -> LoadLevel:
+    """seed: of its own for each load; a prompt that was asked before would be found in the cache."""
     assert asked.base_url is not None
     request = LoadRequest(asked.model.name, crowd.num_prompt_tokens, crowd.num_output_tokens)
-    return run_level(asked.base_url, request, crowd.num_clients, crowd.num_each, asked.seed + crowd.num_clients)
+    return run_level(asked.base_url, request, crowd.num_clients, crowd.num_each, 3 * asked.seed + seed)
 
 
 def _require_served(base_url: str, model: str) -> None:
