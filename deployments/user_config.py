@@ -60,7 +60,8 @@ DEFAULT_CLASSES = {
 class IngressUserConfig(TopSettings):
     """The Ingress's `user_config`: what may change while the service runs.
 
-    policy, quantum_tokens, promote_after_s: see `ScorePolicy`. tiers: the priority of each `service_tier`; those not
+    policy, quantum_tokens, promote_after_s: see `ScorePolicy`. bounded_overtaking: refuse a policy and weights under
+    which nothing bounds for how long others may be served first. tiers: the priority of each `service_tier`; those not
     named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none everyone is the
     tenant `default`.
     """
@@ -70,6 +71,7 @@ class IngressUserConfig(TopSettings):
     promote_after_s: Positive = 30.0
     alpha: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     beta: Annotated[float, Field(ge=0, le=1e9)] = 0.1
+    bounded_overtaking: bool = False
     tiers: dict[str, Priority] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
     classes: Annotated[dict[str, ClassConfig], Field(min_length=1)] = Field(
         default_factory=lambda: dict(DEFAULT_CLASSES)
@@ -100,6 +102,19 @@ class IngressUserConfig(TopSettings):
         if beta == 0 and info.data.get("alpha") == 0:
             raise ValueError("alpha or beta above 0")
         return beta
+
+    @field_validator("bounded_overtaking")
+    @classmethod
+    def _a_bound_that_there_is(cls, demanded: bool, info: ValidationInfo) -> bool:
+        facts = info.data
+        if demanded and facts.keys() >= {"policy", "alpha", "beta"}:
+            policy = ScorePolicy(facts["alpha"], facts["beta"], name=facts["policy"])
+            if not policy.bounds_overtaking:
+                raise ValueError(
+                    f"a policy that bounds overtaking (aged or fcfs, with beta above 0), and policy is {policy.name}, "
+                    f"beta {policy.beta:g}"
+                )
+        return demanded
 
     def admission_bounds(self) -> AdmissionBounds:
         """What the queues go by."""

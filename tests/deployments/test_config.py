@@ -182,6 +182,12 @@ def test_a_key_may_stand_there_itself_or_as_its_digest_in_either_case() -> None:
         ({"alpha": -1}, "user_config.alpha: got -1; expected at least 0"),
         ({"alpha": float("nan")}, "user_config.alpha: got nan; expected a finite number"),
         ({"alpha": 0, "beta": 0}, "user_config.beta: got 0; expected alpha or beta above 0"),
+        (
+            {"bounded_overtaking": True, "beta": 0},
+            "user_config.bounded_overtaking: got True; expected a policy that bounds overtaking (aged or fcfs, "
+            "with beta above 0), and policy is aged, beta 0",
+        ),
+        ({"bounded_overtaking": True, "policy": "strict"}, "and policy is strict, beta 0.1"),
         ({"betta": 1}, "user_config.betta: unknown key, got 1; expected beta"),
         ({"bounds": {"max_wait": 1}}, "user_config.bounds.max_wait: unknown key, got 1; expected max_waiting"),
         ({"bounds": {"max_waiting": 100_001}}, "bounds.max_waiting: got 100001; expected at most 100000"),
