@@ -113,7 +113,12 @@ class LeaseTable:
     def rekey(self, policy: ScorePolicy) -> None:
         """Other weights are in force."""
         self._policy = policy
-        self._fleet.rekey(lambda lease_id: self._held(self._leases[lease_id]).key)
+        self._fleet.rekey(self._key_of)
+
+    def _key_of(self, lease_id: str) -> float:
+        """Nobody outranks what is no lease: a place that is kept."""
+        lease = self._leases.get(lease_id)
+        return math.inf if lease is None else self._held(lease).key
 
     def _forget_place(self, lease: Lease) -> None:
         on_replica = self._on[lease.replica_id]

@@ -180,6 +180,13 @@ def test_it_is_kept_for_no_longer_than_a_grant_is() -> None:
     assert granted(dispatcher, now_s=4.1) == ["newer"]
 
 
+def test_other_weights_come_into_force_while_a_place_is_kept() -> None:
+    dispatcher = moving()
+    dispatcher.reconfigure(ScorePolicy(alpha=2.0, beta=0.1), dispatcher.bounds)
+    enqueue(dispatcher, "urgent-too", priority=50, now_s=3.5)
+    assert {grant.replica_id for _, grant in dispatcher.dispatch(3.5)} == {"r1"}
+
+
 def test_a_better_newcomer_takes_it_when_the_one_that_moves_asks() -> None:
     dispatcher = moving()
     enqueue(dispatcher, "better", priority=1, now_s=3.5)

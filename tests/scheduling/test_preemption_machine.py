@@ -273,10 +273,14 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
         waiting = self.dispatcher.snapshot(self.now_s).waiting
         if not waiting:
             return
-        needed = self.leases[waiting[0].lease_id].num_tokens
+        head = self.leases[waiting[0].lease_id]
         for replica_id in self.open_replicas:
-            running = [*self.on(replica_id, *RUNS), *self.kept_on(replica_id)]
-            assert len(running) >= MAX_NUM_SEQS or self.num_tokens(running) + needed > KV_TOKENS
+            running, kept = self.on(replica_id, *RUNS), self.kept_on(replica_id)
+            is_at_home = (head.place, head.replica_id) == (Place.PARKED, replica_id)
+            num_held = len(self.on(replica_id, *HELD)) + len(kept)
+            holds_all_it_may = not is_at_home and num_held >= MAX_NUM_SEQS + PARKED_LIMIT
+            has_slot = len(running) + len(kept) < MAX_NUM_SEQS and not holds_all_it_may
+            assert not has_slot or self.num_tokens([*running, *kept]) + head.num_tokens > KV_TOKENS
 
 
 TestPreemptionMachine = PreemptionMachine.TestCase
