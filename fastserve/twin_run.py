@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -43,14 +45,16 @@ def simulate(scenarios: Sequence[Scenario], load: TwinLoad, report: Report, cons
         TraceTooShort: the load's trace has too few requests.
         ValueError: nobody asks for anything.
     """
-    runs = []
+    runs, speeds = [], []
     with _progress(console) as progress, _no_cycles_sought():
         for scenario in scenarios:
             task = progress.add_task(scenario.name, total=load.expected_requests())
+            began_s = time.process_time()
             with _counted(progress, task) as count:
                 runs.append(play(scenario, load.rounds(), count))
             progress.update(task, total=runs[-1].total.num_requests)
-    write(runs, load, report)
+            speeds.append(_speed(runs[-1], time.process_time() - began_s))
+    write(runs, load, replace(report, provenance=[*report.provenance, *speeds]))
     return runs
 
 
@@ -87,6 +91,14 @@ def shown_beside(run: Figures, measured: MeasuredRun) -> Table:
             each.what, f"{each.measured:.4g} {each.unit}", f"{each.played:.4g} {each.unit}", f"{each.ratio:.2f}"
         )
     return table
+
+
+def _speed(run: Figures, took_s: float) -> str:
+    steps = f"{run.fleet.num_steps:,} steps of at most {run.fleet.most_replicas:,} replicas"
+    return (
+        f"{run.name}: {run.total.num_requests:,} requests and {steps} played in {took_s:.1f} s of one core,"
+        f" Python {platform.python_version()}"
+    )
 
 
 def _seconds(time_s: float | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from scheduling.arrivals import ArrivalMeter
 from scheduling.bookings import Bookings, Identity
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
 from scheduling.queued import Backlog, QueuedTicket
 from scheduling.service_rate import ServiceRate
+from scheduling.waiting_limits import WaitingLimits
 
 URGENT_SHARE = 1 / 8  # of the room, for those above standard priority
 PROMISE_SLACK = 2.0
@@ -59,23 +60,23 @@ class AdmissionBounds:
         """Seconds; infinite for no bound."""
         return self.max_wait_s_by_class.get(service_class, self.max_wait_s)
 
-    def are_exceeded_by(self, backlog: Backlog) -> bool:
-        """Whether more waits than may."""
-        return backlog.num_waiting > self.max_waiting or self._has_too_many_tokens(backlog)
-
-    def _has_too_many_tokens(self, backlog: Backlog) -> bool:
-        limit = self.max_waiting_tokens
-        return limit is not None and backlog.num_tokens > limit and backlog.num_waiting > 1
-
 
 class Admission:
     """Predicts waits, applies the bounds and answers those who are refused."""
 
     def __init__(self, bounds: AdmissionBounds) -> None:
-        self.bounds = bounds
+        self.set_bounds(bounds)
         self.rate = ServiceRate()
         self._arrivals = ArrivalMeter()
         self._bookings = Bookings()
+
+    @property
+    def bounds(self) -> AdmissionBounds:
+        return self._bounds
+
+    def set_bounds(self, bounds: AdmissionBounds) -> None:
+        self._bounds = bounds
+        self._limits = WaitingLimits(bounds.max_waiting, bounds.max_waiting_tokens)
 
     def claim(self, newcomer: QueuedTicket, now_s: float) -> bool:
         """Whether the newcomer was refused before, told to come back, and has."""
@@ -119,29 +120,25 @@ class Admission:
         if wait_s > slack * max_wait_s:
             raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, wait_s - max_wait_s, now_s))
 
-    def bounds_for(self, newcomer: QueuedTicket, reserved_for_others: float) -> AdmissionBounds:
-        """What counts for it: some of the room is kept for others, in requests and as large a share of the tokens.
+    def limits_for(self, newcomer: QueuedTicket, reserved_for_others: float) -> WaitingLimits:
+        """What counts for it: some of the room is kept for others.
 
         reserved_for_others: by tenants' shares, in requests.
         """
         kept = reserved_for_others
         if newcomer.stamp.priority <= 0:
             kept += self.bounds.max_waiting * URGENT_SHARE
-        most = max(1, self.bounds.max_waiting - math.floor(kept))
-        num_tokens = self.bounds.max_waiting_tokens
-        if num_tokens is not None:
-            num_tokens = max(1, num_tokens * most // self.bounds.max_waiting)
-        return replace(self.bounds, max_waiting=most, max_waiting_tokens=num_tokens)
+        return self._limits.less(math.floor(kept))
 
-    def refusal(self, refused: QueuedTicket, backlog: Backlog, bounds: AdmissionBounds, now_s: float) -> QueueFull:
+    def refusal(self, refused: QueuedTicket, backlog: Backlog, limits: WaitingLimits, now_s: float) -> QueueFull:
         """The error for one that finds `backlog` in its way, or must give way. Books its return: make one for each."""
         promised = self.num_promised(refused)
         rate = self._rate_for(refused, now_s) or math.inf
         retry_after_s = self._book_return(refused, (promised + refused.ticket.need.expected) / rate, now_s)
-        limit = bounds.max_waiting_tokens
-        if backlog.num_waiting < bounds.max_waiting and limit is not None:
-            return QueueTokensFull(backlog.num_tokens, limit, retry_after_s)
-        return QueueFull(backlog.num_waiting, bounds.max_waiting, retry_after_s)
+        most_tokens = limits.max_waiting_tokens
+        if backlog.num_waiting < limits.max_waiting and most_tokens is not None:
+            return QueueTokensFull(backlog.num_tokens, most_tokens, retry_after_s)
+        return QueueFull(backlog.num_waiting, limits.max_waiting, retry_after_s)
 
     def _rate_for(self, newcomer: QueuedTicket, now_s: float) -> float | None:
         """Expected tokens a second that higher priorities, as they arrive lately, leave to this one."""

@@ -110,7 +110,7 @@ class Dispatcher:
 
         The epoch of `policy` itself is not read. tenant_weights: None leaves them as they are.
         """
-        self._admission.bounds = bounds
+        self._admission.set_bounds(bounds)
         if not policy.has_weights_of(self.policy):
             self._room.reweigh(policy)
             self._leases.rekey(self.policy)

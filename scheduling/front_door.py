@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from scheduling.admission import Admission, AdmissionBounds, reserved_for_others
+from scheduling.admission import Admission, reserved_for_others
 from scheduling.events import Shed
 from scheduling.granting import Granting
 from scheduling.lease_desk import LeaseDesk
 from scheduling.queued import QueuedTicket
 from scheduling.shedding import make_room
+from scheduling.waiting_limits import WaitingLimits
 from scheduling.waiting_room import WaitingRoom
 
 
@@ -46,19 +47,19 @@ class FrontDoor:
         self._admission.let_in(newcomer, now_s)
         return shed
 
-    def _bounds_for(self, newcomer: QueuedTicket) -> AdmissionBounds:
+    def _limits_for(self, newcomer: QueuedTicket) -> WaitingLimits:
         """Those in force, less the room that is kept for others."""
         queue, bounds = self._room.queue, self._admission.bounds
         reserved = reserved_for_others(
             newcomer.tenant, bounds.max_waiting, queue.tenant_weights, queue.num_waiting_by_tenant()
         )
-        return self._admission.bounds_for(newcomer, reserved)
+        return self._admission.limits_for(newcomer, reserved)
 
     def _lacks_room(self, newcomer: QueuedTicket, is_promised: bool) -> bool:
-        bounds = self._bounds_for(newcomer)
-        return bounds.are_exceeded_by(self._room.backlog()) or self._is_spoken_for(newcomer, bounds, is_promised)
+        limits = self._limits_for(newcomer)
+        return limits.are_exceeded_by(self._room.backlog()) or self._is_spoken_for(newcomer, limits, is_promised)
 
-    def _is_spoken_for(self, newcomer: QueuedTicket, bounds: AdmissionBounds, is_promised: bool) -> bool:
+    def _is_spoken_for(self, newcomer: QueuedTicket, limits: WaitingLimits, is_promised: bool) -> bool:
         """Whether those who were promised a place, and will be back, leave it none.
 
         Nobody gives way to them before they come; those who would give way to the newcomer do not count.
@@ -67,7 +68,7 @@ class FrontDoor:
             return False
         queue = self._room.queue
         num_firm = queue.backlog().num_waiting - (queue.num_sheddable if newcomer.stamp.priority >= 0 else 0)
-        return num_firm + self._admission.num_returning(newcomer) > bounds.max_waiting
+        return num_firm + self._admission.num_returning(newcomer) > limits.max_waiting
 
     def _make_room(self, newcomer: QueuedTicket, is_promised: bool, now_s: float) -> list[Shed]:
         """Sheds lower keys, or refuses the newcomer.
@@ -75,13 +76,13 @@ class FrontDoor:
         Raises:
             QueueFull: it is refused.
         """
-        bounds = self._bounds_for(newcomer)
-        if self._is_spoken_for(newcomer, bounds, is_promised):
+        limits = self._limits_for(newcomer)
+        if self._is_spoken_for(newcomer, limits, is_promised):
             self._room.take(newcomer.lease_id)
             backlog = self._room.backlog()
             num_waiting = backlog.num_waiting + math.ceil(self._admission.num_returning(newcomer))
-            raise self._admission.refusal(newcomer, replace(backlog, num_waiting=num_waiting), bounds, now_s)
-        shed = make_room(newcomer, self._room, self._admission, bounds, now_s)
+            raise self._admission.refusal(newcomer, replace(backlog, num_waiting=num_waiting), limits, now_s)
+        shed = make_room(newcomer, self._room, self._admission, limits, now_s)
         for gone in shed:
             self._leases.give_up(gone.lease_id)
         return shed

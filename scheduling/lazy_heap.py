@@ -73,6 +73,8 @@ class LazyHeap:
             heapq.heappop(self._heap)
 
     def _bound_garbage(self) -> None:
-        if len(self._heap) > 2 * len(self._live) + _SLACK:
+        if not self._live:
+            self._heap.clear()
+        elif len(self._heap) > 2 * len(self._live) + _SLACK:
             self._heap = [(position, item_id) for item_id, position in self._live.items()]
             heapq.heapify(self._heap)

@@ -27,12 +27,16 @@ class MeasuredCosts:
 
     def __init__(self, block_bytes: int) -> None:
         self._costs = EngineCosts(block_bytes=block_bytes)
+        self._is_stale = False  # steps have been observed since
         self._steps = CostFit(4, _PRIORS)
         self._has_decoded = self._has_prefilled = False
         self._copied_byte_s: float | None = None
 
     @property
     def latest(self) -> EngineCosts:
+        if self._is_stale:
+            self._costs = self._found()
+            self._is_stale = False
         return self._costs
 
     def observe_step(self, prefill: Sequence[Slice], num_decodes: int, took_s: float) -> None:
@@ -54,12 +58,18 @@ class MeasuredCosts:
         self._has_prefilled = self._has_prefilled or work[0] > 0
         self._has_decoded = self._has_decoded or work[2] > 0
         self._steps.observe(work, took_s, num_steps)
+        self._is_stale = True
+
+    def _found(self) -> EngineCosts:
+        """The costs, with what steps have shown of those parts that they had."""
         token_s, step_s, seq_s, context_token_s = self._steps.prices_s
+        costs = self._costs
         if self._has_prefilled:
             token_s = max(token_s, _LEAST_TOKEN_S)
-            self._costs = replace(self._costs, prefill_token_s=token_s, context_token_s=context_token_s)
+            costs = replace(costs, prefill_token_s=token_s, context_token_s=context_token_s)
         if self._has_decoded:
-            self._costs = replace(self._costs, decode_step_s=step_s, decode_seq_s=seq_s)
+            costs = replace(costs, decode_step_s=step_s, decode_seq_s=seq_s)
+        return costs
 
     def observe_copies(self, num_blocks: int, took_s: float) -> None:
         """So many blocks have been copied, one way, in so long."""
@@ -67,4 +77,4 @@ class MeasuredCosts:
         if took_s > 0 and num_bytes:
             newest, average = took_s / num_bytes, self._copied_byte_s
             self._copied_byte_s = newest if average is None else average + _WEIGHT * (newest - average)
-            self._costs = replace(self._costs, copy_bytes_per_s=1 / self._copied_byte_s)
+            self._costs = replace(self.latest, copy_bytes_per_s=1 / self._copied_byte_s)

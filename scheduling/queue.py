@@ -128,7 +128,10 @@ class WaitingQueue:
         penalty_s, num_charged = self._turns.lead_s(queued.tenant), self._charge_of(queued)
         self.remove(queued.lease_id)
         self._turns.charge(queued.tenant, num_charged)
-        return replace(queued, stamp=replace(queued.stamp, penalty_s=penalty_s), num_charged=num_charged)
+        stamp = queued.stamp
+        if penalty_s != stamp.penalty_s:
+            stamp = replace(stamp, penalty_s=penalty_s)
+        return QueuedTicket(queued.ticket, stamp, queued.owner, queued.seq, num_charged=num_charged)
 
     def ungrant(self, queued: QueuedTicket) -> QueuedTicket:
         """As it was before `grant`, for one that did not run after all; the tenant gets its charge back."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduling.score import ScorePolicy, Stamp
 
@@ -30,6 +30,7 @@ class Ticket:
     deadline_s: the answer must start within so many seconds of arrival; None means no deadline.
     content: what tells its prompt from others (a hash), so that a client which comes back is known; never the prompt.
     prefixes: hashes of its prompt's beginnings, a step of `affinity.PREFIX_TOKENS` longer each.
+    need: what the attempt needs of a replica's KV cache.
     stamp: None on the first attempt (the queue stamps it); kept when the request is queued again after a failure.
 
     Raises:
@@ -47,8 +48,11 @@ class Ticket:
     stamp: Stamp | None = None
     content: str = ""
     prefixes: tuple[str, ...] = ()
+    need: TokenNeed = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        expected = self.num_prompt_tokens + min(self.max_output_tokens, EXPECTED_OUTPUT_TOKENS)
+        object.__setattr__(self, "need", TokenNeed(self.num_tokens, expected))
         for name in ("num_prompt_tokens", "max_output_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
@@ -61,12 +65,6 @@ class Ticket:
     def num_tokens(self) -> int:
         """What the attempt can come to hold in a KV cache: prompt and the longest output."""
         return self.num_prompt_tokens + self.max_output_tokens
-
-    @property
-    def need(self) -> TokenNeed:
-        """What the attempt needs of a replica's KV cache."""
-        expected = self.num_prompt_tokens + min(self.max_output_tokens, EXPECTED_OUTPUT_TOKENS)
-        return TokenNeed(self.num_tokens, expected)
 
 
 @dataclass(frozen=True, slots=True)

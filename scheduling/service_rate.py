@@ -31,6 +31,7 @@ class ServiceRate:
 
     def __init__(self) -> None:
         self._meters: dict[str, _Meter] = {}
+        self._sum_per_s, self._num_measured = 0.0, 0
         self._share_used = FadedMean(_RELEASES_REMEMBERED, first=1.0)
 
     def observe(self, replica_id: str, num_served: int, now_s: float, *, is_busy: bool) -> None:
@@ -38,11 +39,14 @@ class ServiceRate:
         meter = self._meters.setdefault(replica_id, _Meter(num_served, now_s, FadedRate(MEMORY_S)))
         elapsed_s, num_new = now_s - meter.read_s, num_served - meter.num_served
         if is_busy and meter.was_busy and elapsed_s > 0 and num_new >= 0:
+            self._count(meter, -1)
             meter.rate.observe(elapsed_s, num_new)
+            self._count(meter, 1)
         meter.num_served, meter.read_s, meter.was_busy = num_served, now_s, is_busy
 
     def forget(self, replica_id: str) -> None:
-        self._meters.pop(replica_id, None)
+        if (meter := self._meters.pop(replica_id, None)) is not None:
+            self._count(meter, -1)
 
     def observe_release(self, num_expected: int, num_served: int) -> None:
         """A request has ended that was expected to come to so many tokens."""
@@ -52,8 +56,9 @@ class ServiceRate:
     @property
     def tokens_per_s(self) -> float | None:
         """What is served; None until it has been measured."""
-        rates = [rate for meter in self._meters.values() if (rate := meter.rate.per_s) is not None]
-        return sum(rates) / len(rates) * len(self._meters) if rates else None
+        if not self._num_measured:
+            return None
+        return self._sum_per_s / self._num_measured * len(self._meters)
 
     @property
     def expected_tokens_per_s(self) -> float | None:
@@ -66,3 +71,9 @@ class ServiceRate:
         """Of one replica, on average."""
         rate = self.expected_tokens_per_s
         return None if rate is None else rate / len(self._meters)
+
+    def _count(self, meter: _Meter, sign: int) -> None:
+        """Puts what it measures into the sum, or takes it out: each of a thousand replicas asks for the sum in turn."""
+        if (per_s := meter.rate.per_s) is not None:
+            self._num_measured += sign
+            self._sum_per_s = self._sum_per_s + sign * per_s if self._num_measured else 0.0

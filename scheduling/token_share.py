@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 
@@ -39,7 +40,7 @@ class TokenShare:
         if not prefills:
             self._decodes_sat_out = False
         elif not self._share_with_peers(plan, prefills, costs, outranks):
-            num_free = sum(not decode or outranks(each, decode[0].sequence) for each in prefills)
+            num_free = self._num_free(plan, prefills, outranks)
             patience_s = self._patience_s(len(decode), len(prefills) - num_free, costs)
             self._fill(plan, prefills, num_free, patience_s, costs)
 
@@ -51,17 +52,24 @@ class TokenShare:
         """Fills the step with the best prompt whole, and with none of the decodes that it outranks; false if it does
         not come to that. The decodes that it does not outrank bear no longer a step than they bear of all decodes."""
         decode, best = plan.decode, prefills[0]
-        peers = [part for part in decode if not outranks(best, part.sequence)]
-        patience_s = self._patience_of(len(peers), len(decode), costs)
-        sits_out = len(peers) < len(decode) and not self._decodes_sat_out
-        self._decodes_sat_out = sits_out and self._is_whole(best, len(peers), patience_s, costs)
+        num_peers = bisect_left(decode, True, key=lambda part: outranks(best, part.sequence))  # they come first
+        patience_s = self._patience_of(num_peers, len(decode), costs)
+        sits_out = num_peers < len(decode) and not self._decodes_sat_out
+        self._decodes_sat_out = sits_out and self._is_whole(best, num_peers, patience_s, costs)
         if not self._decodes_sat_out:
             return False
-        first_out = decode[len(peers)].sequence
-        decode[len(peers) :] = []
+        first_out = decode[num_peers].sequence
+        decode[num_peers:] = []
         prompts = [each for each in prefills if outranks(each, first_out)]
         self._fill(plan, prompts, 0 if patience_s is not None else len(prompts), patience_s, costs)
         return True
+
+    def _num_free(self, plan: Plan, prefills: Many[Sequence], outranks: Outranks) -> int:
+        """How many of the prompts, the first ones, outrank all decodes."""
+        if not plan.decode:
+            return len(prefills)
+        best = plan.decode[0].sequence
+        return bisect_left(prefills, True, key=lambda each: not outranks(each, best))
 
     def _is_whole(self, prompt: Sequence, num_decodes: int, patience_s: float | None, costs: EngineCosts) -> bool:
         """Whether its first token can come in a step beside so many decodes."""

@@ -12,6 +12,11 @@ from scheduling.measured_costs import MeasuredCosts
 from simulation.engine_model import EngineModel
 from simulation.step_tape import StepTape
 
+#: An engine learns from all that it does at first, and later from one in so many: here costs never change, so that what
+#: it has found would waver on, and no more. Prime, so that no pattern of steps hides some of them.
+_LEARNS_FROM_ALL = 128
+_LEARNS_FROM_EACH = 11
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -43,6 +48,7 @@ class Pace:
         self._tape = tape
         self._place = place % len(tape)
         self._measured = MeasuredCosts(engine.block_bytes)
+        self._num_done = 0
 
     @property
     def most_steps(self) -> int:
@@ -75,8 +81,14 @@ class Pace:
         return self._num_steps_within(run, now_s) - 1
 
     def done(self, doing: Step | Run) -> None:
-        """It has ended, and the engine has seen what it took. Of a run it is told as of steps that were all alike."""
+        """It has ended, and the engine has seen what it took, and may learn from it: see `_LEARNS_FROM_ALL`."""
         self._place = (self._place + doing.num_steps) % len(self._tape)
+        self._num_done += 1
+        if self._num_done <= _LEARNS_FROM_ALL or self._num_done % _LEARNS_FROM_EACH == 0:
+            self._learn(doing)
+
+    def _learn(self, doing: Step | Run) -> None:
+        """Of a run the engine is told as of steps that were all alike."""
         if isinstance(doing, Run):
             self._measured.observe_decodes(doing.num_decodes, doing.took_s / doing.num_steps, doing.num_steps)
         else:

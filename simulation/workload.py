@@ -212,9 +212,11 @@ def _stream(seed: int, *names: object) -> random.Random:
 
 
 def _drawn(shares: tuple[_Share, ...], rng: random.Random) -> Iterator[_Share]:
-    weights = [each.share for each in shares]
+    if len(shares) == 1:
+        yield from itertools.repeat(shares[0])
+    sums = list(itertools.accumulate(each.share for each in shares))
     while True:
-        yield rng.choices(shares, weights)[0]
+        yield rng.choices(shares, cum_weights=sums)[0]
 
 
 def _scaled(num_tokens: int, factor: float, limit: int | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_configurations_are_played_beside_each_other(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 2
     assert "date: 2026-01-31" in page
+    assert re.search(r"room: \d+ requests and [\d,]+ steps of at most 1 replicas played in \d+\.\d s of one core", page)
 
 
 def test_a_closed_loop_asks_again_until_its_time_is_over(tmp_path: Path) -> None:

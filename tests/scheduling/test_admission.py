@@ -11,6 +11,7 @@ from scheduling.admission import Admission, AdmissionBounds, reserved_for_others
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
 from scheduling.queued import Backlog, QueuedTicket
 from scheduling.score import Stamp
+from scheduling.waiting_limits import WaitingLimits
 from tests.factories import make_ticket
 
 COST = 100  # expected tokens of each request here
@@ -31,7 +32,8 @@ def newcomer(priority: float = 0, number: int = 1, **ticket: Any) -> QueuedTicke
 
 
 def refusal(admission: Admission, backlog: Backlog, now_s: float = 0, number: int = 1) -> QueueFull:
-    return admission.refusal(newcomer(number=number), backlog, admission.bounds, now_s)
+    limits = admission.limits_for(newcomer(priority=1), reserved_for_others=0)
+    return admission.refusal(newcomer(number=number), backlog, limits, now_s)
 
 
 @pytest.mark.parametrize("name", ["max_waiting", "max_waiting_tokens"])
@@ -56,19 +58,19 @@ def test_a_wait_that_nobody_could_keep_is_refused_by_name(wait_s: float) -> None
 
 
 def test_as_many_may_wait_as_the_bound_says() -> None:
-    bounds = AdmissionBounds(max_waiting=2)
-    assert not bounds.are_exceeded_by(Backlog(num_waiting=2, num_tokens=200))
-    assert bounds.are_exceeded_by(Backlog(num_waiting=3, num_tokens=200))
+    limits = WaitingLimits(max_waiting=2)
+    assert not limits.are_exceeded_by(Backlog(num_waiting=2, num_tokens=200))
+    assert limits.are_exceeded_by(Backlog(num_waiting=3, num_tokens=200))
 
 
 def test_tokens_are_bounded_too_where_a_bound_is_set() -> None:
-    bounds = AdmissionBounds(max_waiting_tokens=300)
-    assert not bounds.are_exceeded_by(Backlog(num_waiting=2, num_tokens=300))
-    assert bounds.are_exceeded_by(Backlog(num_waiting=2, num_tokens=301))
+    limits = WaitingLimits(100, max_waiting_tokens=300)
+    assert not limits.are_exceeded_by(Backlog(num_waiting=2, num_tokens=300))
+    assert limits.are_exceeded_by(Backlog(num_waiting=2, num_tokens=301))
 
 
 def test_a_request_larger_than_the_token_bound_may_wait_alone() -> None:
-    assert not AdmissionBounds(max_waiting_tokens=300).are_exceeded_by(Backlog(num_waiting=1, num_tokens=1_000))
+    assert not WaitingLimits(100, max_waiting_tokens=300).are_exceeded_by(Backlog(num_waiting=1, num_tokens=1_000))
 
 
 def test_a_refusal_names_the_bound_that_was_reached() -> None:
@@ -81,8 +83,8 @@ def test_a_refusal_names_the_bound_that_was_reached() -> None:
 def test_an_eighth_of_the_room_is_kept_for_those_above_standard() -> None:
     admission = make_admission(max_waiting=80, max_waiting_tokens=800)
     rooms = [
-        (bounds.max_waiting, bounds.max_waiting_tokens)
-        for bounds in (admission.bounds_for(newcomer(priority), reserved_for_others=0) for priority in (-5, 0, 1))
+        (limits.max_waiting, limits.max_waiting_tokens)
+        for limits in (admission.limits_for(newcomer(priority), reserved_for_others=0) for priority in (-5, 0, 1))
     ]
     assert rooms == [(70, 700), (70, 700), (80, 800)]
 
