@@ -81,7 +81,8 @@ class LeaseTable:
     def hold_until(self, lease: Lease, due_s: float) -> None:
         """Adds or replaces a lease that is lost unless it gets further by `due_s`."""
         self.hold(lease)
-        self._due.push(lease.lease_id, (due_s,))
+        if due_s < math.inf:
+            self._due.push(lease.lease_id, (due_s,))
 
     def next_due_s(self) -> float | None:
         first = self._due.first_position()

@@ -14,7 +14,7 @@ from simulation.step_tape import StepTape
 
 #: An engine learns from all that it does at first, and later from one in so many: here costs never change, so that what
 #: it has found would waver on, and no more. Prime, so that no pattern of steps hides some of them.
-_LEARNS_FROM_ALL = 128
+_LEARNS_FROM_ALL = 512
 _LEARNS_FROM_EACH = 11
 
 

@@ -105,5 +105,4 @@ class QueueSide:
 
     def next_due_s(self) -> float | None:
         """When `decide` will have something to say though nothing happens before."""
-        due_s = self._dispatcher.next_due_s()
-        return None if due_s == math.inf else due_s
+        return self._dispatcher.next_due_s()

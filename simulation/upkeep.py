@@ -43,6 +43,7 @@ class Upkeep:
         self._is_idle = is_idle
         self._on_change = on_change
         self._is_ticking = False
+        self._somebody_waited = False  # at the tick before
 
     def begin(self, num_replicas: int) -> None:
         """So many replicas are there from the beginning."""
@@ -57,14 +58,21 @@ class Upkeep:
 
     def _tick(self, _: None) -> None:
         now_s = self._calendar.now_s
-        for replica_id, replica in self._fleet.serving.items():
-            self._queue.observe_service(replica_id, replica.num_served_by(now_s), now_s)
+        self._tell_service(now_s)
         if self._scaler is not None:
             self._scale(self._scaler, now_s)
         # Without a policy nothing changes while nobody is there.
         self._is_ticking = not (self._is_over() if self._scaler is not None else self._is_idle())
         if self._is_ticking:
             self._calendar.at(now_s + _EVERY_S, self._tick, None)
+
+    def _tell_service(self, now_s: float) -> None:
+        """What is served while nobody waits says nothing about what a queue waits for: that is not told."""
+        somebody_waits = self._queue.num_waiting > 0
+        if somebody_waits or self._somebody_waited:
+            for replica_id, replica in self._fleet.serving.items():
+                self._queue.observe_service(replica_id, replica.num_served_by(now_s), now_s)
+        self._somebody_waited = somebody_waits
 
     def _scale(self, scaler: Scaler, now_s: float) -> None:
         num_wanted = scaler.num_wanted(self._queue.snapshot(now_s), self._num_starting, now_s)
@@ -86,3 +94,4 @@ class Upkeep:
         replica = self._fleet.add(since_s)
         started_in_s = self._calendar.now_s - since_s or None
         self._queue.add_replica(self._fleet.state(replica, started_in_s))
+        self._queue.observe_service(replica.replica_id, 0, self._calendar.now_s)
