@@ -21,6 +21,8 @@ from cluster.placement import Bundle, bundle_index_of_rank
 logger = logging.getLogger("ray.serve")
 
 LOAD_TIMEOUT_S = 1800.0
+PROBE_EVERY_S = 1.0
+SILENT_S = 3.0  # a rank that answers neither of two probes for so long is stopped, or cut off: it counts as dead
 LOOPBACK = (
     "127.0.0.1"  # the placement group is strictly packed: all ranks share a node, and nobody else need reach them
 )
@@ -88,8 +90,9 @@ class RankGroup:
         self._runs = {rank.run.remote(socket_path): index for index, rank in enumerate(self._ranks)}
 
     async def watch(self) -> RankFailed:
-        """Wait until a rank ends, for whatever reason, then end the others."""
+        """Wait until a rank ends or falls silent, for whatever reason, then end them all."""
         futures = {asyncio.ensure_future(_outcome(ref)): index for ref, index in self._runs.items()}
+        futures |= {asyncio.ensure_future(_silence(rank)): index for index, rank in enumerate(self._ranks)}
         done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         for future in pending:
             future.cancel()
@@ -136,10 +139,29 @@ async def _outcome(ref: Any) -> str:
     return "it returned"
 
 
+async def _silence(rank: Any) -> str:
+    """Ends when the rank does not answer: a process that is stopped never ends. Each probe is asked twice, so that one
+    that is lost on the way does not end a rank that is well."""
+    while True:
+        await asyncio.sleep(PROBE_EVERY_S)
+        probes = [asyncio.ensure_future(_outcome(rank.answer.remote()))]
+        done, _ = await asyncio.wait(probes, timeout=SILENT_S / 2)
+        if not done:
+            probes.append(asyncio.ensure_future(_outcome(rank.answer.remote())))
+            done, _ = await asyncio.wait(probes, timeout=SILENT_S / 2, return_when=asyncio.FIRST_COMPLETED)
+        for probe in probes:
+            probe.cancel()
+        if not done:
+            return f"it has not answered for {SILENT_S:g} s"
+
+
 def _with_port_finder(rank_class: type) -> type:
-    """The rank class plus what a group needs to know of the node that rank 0 landed on."""
+    """The rank class plus what a group needs to know of the node that rank 0 landed on, and of each rank's health."""
 
     class RankActor(rank_class):  # type: ignore[misc]
+        def answer(self) -> None:
+            """Beside whatever runs."""
+
         def free_port(self) -> int:
             with socket.socket() as probe:
                 probe.bind((LOOPBACK, 0))

@@ -20,9 +20,11 @@ class StepChannel(Protocol):
 
 
 class Sink(Protocol):
-    """Where the outputs of some calls go: one call of `put` for each step."""
+    """Where the outputs of some calls go: one call of `put` for each step. enter: a suspect is computed from now on."""
 
     def put(self, outputs: list[SequenceOutput]) -> None: ...
+
+    def enter(self, lease_id: str) -> None: ...
 
 
 class LinkBroken(Exception):
@@ -173,6 +175,9 @@ class EngineLink:
         self.stats = message.stats
         for lease_id in message.held:
             self._hold(lease_id)
+        for lease_id in message.entering:
+            if (call := self._calls.get(lease_id)) is not None:
+                call.sink.enter(lease_id)
         for lease_id, level in message.fallen:
             if lease_id in self._calls:
                 self._on_fallen(lease_id, level)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, WaitTooLong
+from scheduling.score import Stamp
 
 
 @dataclass(eq=False)
@@ -23,9 +24,20 @@ class ReplicaFailed(ServingError):
 
     replica_id: str
     reason: str
+    stamp: Stamp | None = None  # where the queue has stamped the attempt, and nothing else has told of it
 
     def __str__(self) -> str:
         return f"replica {self.replica_id} failed: {self.reason}"
+
+
+@dataclass(eq=False)
+class PoisonRequest(ServingError):
+    """Replicas died of computing this request; no other is given it. Caught by the ingress; a retry is no use."""
+
+    num_replicas: int
+
+    def __str__(self) -> str:
+        return f"{self.num_replicas} replicas ended while they computed this request, and no other will be tried"
 
 
 @dataclass(eq=False)
@@ -123,6 +135,7 @@ SHAPES: dict[type[Exception], Shape] = {
     DeadlinePassed: Shape(408, "timeout_error", "deadline_passed"),
     NeverFits: Shape(400, "invalid_request_error", "context_length_exceeded"),
     ReplicaFailed: Shape(503, "service_unavailable_error", "replica_failed"),
+    PoisonRequest: Shape(500, "server_error", "poison_request"),
     GenerationFailed: Shape(500, "server_error", "generation_failed"),
     QueueLost: Shape(503, "service_unavailable_error", "queue_unavailable"),
     ModelUnavailable: Shape(503, "service_unavailable_error", "model_unavailable"),

@@ -44,10 +44,13 @@ class GenerateCall:
         request = replace(self.request, stamp=grant.stamp, policy=grant.policy)
         return replace(self, ticket=ticket, request=request, grant=grant)
 
-    def continued(self, stamp: Stamp, output_token_ids: list[int], num_attempts: int) -> GenerateCall:
+    def continued(
+        self, stamp: Stamp | None, output_token_ids: list[int], num_attempts: int, *, is_suspect: bool = False
+    ) -> GenerateCall:
         """The call for whoever goes on after these tokens: under its old stamp, and a lease id of its own.
 
-        num_attempts: how many came before.
+        stamp: None where the queue had not stamped it yet. num_attempts: how many came before. is_suspect: its replica
+        may have died of it.
         """
         lease_id = f"{self.ticket.lease_id.partition('~')[0].partition('+')[0]}+{num_attempts}"
         num_prompt_tokens = len(self.request.prompt_token_ids) + len(output_token_ids)
@@ -57,13 +60,18 @@ class GenerateCall:
             stamp=stamp,
             num_prompt_tokens=num_prompt_tokens,
             max_output_tokens=max(0, self.request.sampling.max_tokens - len(output_token_ids)),
-            deadline_s=None,  # its answer has started
+            deadline_s=None if output_token_ids else self.ticket.deadline_s,
         )
         sampling = self.request.sampling
         if output_token_ids:
             sampling = replace(sampling, prompt_logprobs=None)  # they came with the first token
         request = replace(
-            self.request, lease_id=lease_id, stamp=stamp, sampling=sampling, output_token_ids=output_token_ids
+            self.request,
+            lease_id=lease_id,
+            stamp=stamp or self.request.stamp,
+            sampling=sampling,
+            output_token_ids=output_token_ids,
+            is_suspect=is_suspect,
         )
         return GenerateCall(ticket, request)
 
@@ -89,7 +97,12 @@ class Started:
     stamp: Stamp
 
 
-GenerationEvent = Started | SequenceOutput
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The replica computes the call from now on: said only of suspects, before the step that begins it."""
+
+
+GenerationEvent = Started | Entered | SequenceOutput
 
 
 class ModelHandle(Protocol):

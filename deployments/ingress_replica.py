@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
 from deployments.config import ModelConfig, ServingConfig
 from deployments.feed.receiver import TokenFeed
-from deployments.queueing.lines import configure_queue
+from deployments.queueing.lines import configure_queue, granted_stamp
 from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
 from deployments.queueing.vital_task import loud_task
@@ -35,6 +36,7 @@ from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.tokenizer import Tokenizer
 from scheduling.load import ClassObjective
+from scheduling.score import Stamp
 
 NUM_POOL_THREADS = 2
 
@@ -48,7 +50,7 @@ class IngressReplica:
         self._app_name: str = context.app_name
         self._settings = IngressUserConfig()
         self._feed = TokenFeed()
-        self._models = {model.name: model_service(model, handles[model.name], self._feed) for model in config.models}
+        self._models = {model.name: self._service_of(model, handles[model.name]) for model in config.models}
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
@@ -71,6 +73,10 @@ class IngressReplica:
             preprocessor,
             says_request_id=False,
         )
+
+    def _service_of(self, model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
+        stamp_of = partial(granted_stamp, self._app_name, model.name)
+        return model_service(model, handle, self._feed, stamp_of)
 
     def _watch(self, model_name: str, cluster: ServeClusterView) -> LongPollClient:
         """Keeps the view told of what Serve says of a model."""
@@ -103,13 +109,18 @@ class IngressReplica:
             configure_queue(self._app_name, name, told)
 
 
-def model_service(model: ModelConfig, handle: DeploymentHandle[Any], feed: TokenFeed) -> ModelService:
+def model_service(
+    model: ModelConfig,
+    handle: DeploymentHandle[Any],
+    feed: TokenFeed,
+    stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None,
+) -> ModelService:
     """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
     folder = resolve(model.source)
     config = read_config(folder)
     max_model_len = model.longest_sequence(context_length(config))
     card = ModelCard(model.name, _created_s(folder), max_model_len)
-    model_handle = ServeModelHandle(model.name, max_model_len, handle, feed, get_node_ip_address)
+    model_handle = ServeModelHandle(model.name, max_model_len, handle, feed, get_node_ip_address, stamp_of)
     return ModelService(model_handle, Tokenizer.load(folder), card, getattr(config, "vocab_size", None))
 
 

@@ -83,6 +83,7 @@ class ModelReplica:
             "the link to rank 0": self._link.run(),
             "the line to the queue": self._line.run(),
             "the heartbeat": self._heartbeat(),
+            "the feeds' beat": self._feeds.beat(),
         }
         self._life = ReplicaLife(works, self._say_farewell)
         # A replica that cannot report is no worse at answering.

@@ -21,6 +21,7 @@ from deployments.errors import ModelUnavailable, ReplicaFailed
 from deployments.feed.mailbox import Mailbox
 from deployments.feed.receiver import TokenFeed
 from deployments.generate_call import GenerateCall, GenerationEvent
+from scheduling.score import Stamp
 
 LAST_TOKENS_WITHIN_S = 5.0  # after Serve has said that the call has ended
 
@@ -31,7 +32,8 @@ REPLICA_ERRORS = (RayActorError, TaskCancelledError, RequestCancelledError, Repl
 class ServeModelHandle:
     """A model deployment as the ingress sees it: calls go through Serve, their tokens come over the feed.
 
-    host: gives the address of this node, at which replicas reach the feed.
+    host: gives the address of this node, at which replicas reach the feed. stamp_of: what the queue has stamped a lease
+    with, where this process has heard of it.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class ServeModelHandle:
         handle: DeploymentHandle[Any],
         feed: TokenFeed,
         host: Callable[[], str],
+        stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None,
     ) -> None:
         self.name = name
         self.max_model_len = max_model_len
         self._handle = handle.options(method_name="generate")
         self._feed = feed
         self._host = host
+        self._stamp_of = stamp_of
         self._ends: set[asyncio.Task[None]] = set()
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
@@ -58,6 +62,9 @@ class ServeModelHandle:
             try:
                 async for event in mailbox.read():
                     yield event
+            except ReplicaFailed as failure:
+                failure.stamp = self._stamp_of(call.ticket.lease_id)
+                raise
             finally:
                 if not mailbox.is_complete:
                     response.cancel()
@@ -81,7 +88,7 @@ class ServeModelHandle:
         if isinstance(error, DeploymentUnavailableError):
             return ModelUnavailable(self.name, "it failed to deploy")
         if isinstance(error, RayTaskError):
-            return error
+            return error.cause if isinstance(error.cause, ReplicaFailed) else error
         if isinstance(error, (*REPLICA_ERRORS, RayError)):  # the replica, its worker, its node, or the way to it
             return ReplicaFailed(replica_id, type(error).__name__)
         if isinstance(error, RayServeException):

@@ -49,6 +49,14 @@ class BoundsConfig(Settings):
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024 * MIB)] = 4 * MIB
 
 
+class FailoverConfig(Settings):
+    """How often one answer goes on with another replica, from its next token: after the one that gave it was lost, and
+    where an engine gave it up in favour of others."""
+
+    max_failovers: Annotated[int, Field(ge=0, le=100)] = 8
+    max_moves: Annotated[int, Field(ge=0, le=1000)] = 16
+
+
 DEFAULT_TIERS = {"flex": -10.0, "default": 0.0, "auto": 0.0, "priority": 10.0}
 DEFAULT_CLASSES = {
     "urgent": ClassConfig(min_priority=5.0, ttft_s=1.0, tpot_s=0.2),
@@ -80,6 +88,7 @@ class IngressUserConfig(TopSettings):
         default_factory=dict
     )
     bounds: BoundsConfig = BoundsConfig()
+    failover: FailoverConfig = FailoverConfig()
 
     @classmethod
     def default_path(cls) -> str:

@@ -35,6 +35,7 @@ def accept(request: EngineRequest, capacity: EngineCapacity, *, prefix_caching: 
         salt=request.cache_salt,
         reuse_prefix=prefix_caching and sampling.prompt_logprobs is None,
         wants_prompt_logits=sampling.prompt_logprobs is not None,
+        is_suspect=request.is_suspect,
     )
 
 

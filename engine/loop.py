@@ -34,6 +34,8 @@ from scheduling.kv_blocks import BlockPool
 from scheduling.measured_costs import MeasuredCosts
 from scheduling.sequence import Sequence
 
+#: Says something before the step is done.
+Tell = Callable[[StepMessage], None]
 #: Runs a step over so many tokens inside; see `engine.watchdog`.
 Watch = Callable[[int], AbstractContextManager[None]]
 
@@ -69,10 +71,12 @@ class EngineLoop:
         *,
         clock: Callable[[], float] = time.perf_counter,
         watch: Watch = lambda num_tokens: nullcontext(),
+        tell: Tell = lambda message: None,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._watch = watch
+        self._tell = tell
         self._capacity = engine.capacity()
         self._prefix_caching = config.prefix_caching
         self._pool = BlockPool(self._capacity.num_blocks, self._capacity.block_size, self._capacity.num_swap_slots)
@@ -147,6 +151,7 @@ class EngineLoop:
         # 1. Plan
         plan = self._batcher.plan(self._costs.latest)
         slices = plan.slices
+        self._announce(plan)
         # 2. Execute
         sampled = self._execute(plan, slices)
         # 3. Update
@@ -182,6 +187,12 @@ class EngineLoop:
         else:
             self._outputs.append(SequenceOutput(request.lease_id, finish_reason=reason))
 
+    def _announce(self, plan: Plan) -> None:
+        """Says who is suspect and computed from now on, while it can be said."""
+        entering = [part.sequence.seq_id for part in plan.prefill if part.sequence.is_suspect]
+        if entering:
+            self._tell(StepMessage([], self.stats, entering=entering))
+
     def _execute(self, plan: Plan, slices: list[Slice]) -> dict[str, Sampled]:
         """What each slice gave, by sequence."""
         if not slices:
@@ -198,7 +209,7 @@ class EngineLoop:
                 raise RuntimeError(f"the engine sampled nothing for {missing}")
         except Exception as fault:
             for lease_id in list(self._answers):
-                self._finish(lease_id, _failed(lease_id, f"the engine failed: {fault}"))
+                self._finish(lease_id, _failed(lease_id, f"the engine failed: {fault}", FinishReason.LOST))
             raise EngineFailed(self._publish()) from fault
         return results
 
@@ -237,6 +248,7 @@ class EngineLoop:
         if sampled is None or not part.completes:
             self._batcher.record(part)
             return
+        part.sequence.is_suspect = False
         self._advance(answer, part, sampled)
 
     def _collect(self, answer: _Answer, part: Slice, logprobs: list[TokenLogprob]) -> None:
@@ -279,5 +291,5 @@ class EngineLoop:
         return StepMessage(outputs, self.stats, held or [], fallen)
 
 
-def _failed(lease_id: str, error: str) -> SequenceOutput:
-    return SequenceOutput(lease_id, finish_reason=FinishReason.ERROR, error=error)
+def _failed(lease_id: str, error: str, reason: FinishReason = FinishReason.ERROR) -> SequenceOutput:
+    return SequenceOutput(lease_id, finish_reason=reason, error=error)

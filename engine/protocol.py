@@ -18,6 +18,7 @@ class FinishReason(enum.StrEnum):
     LENGTH = "length"  # max_tokens or the context was reached
     CANCELLED = "cancelled"
     MOVED = "moved"  # the engine gave the sequence up; the ingress leases it again
+    LOST = "lost"  # the engine as a whole failed; the ingress leases it again
     ERROR = "error"
 
 
@@ -54,6 +55,7 @@ class EngineRequest:
 
     output_token_ids: what an earlier attempt has already generated; generation goes on after them, at their positions.
     sampling.max_tokens and min_tokens count from the first output token of the first attempt.
+    is_suspect: the replica before this one died while it computed this sequence. It is begun beside no other suspect.
     """
 
     lease_id: str
@@ -63,6 +65,7 @@ class EngineRequest:
     policy: ScorePolicy
     output_token_ids: list[int] = field(default_factory=list)
     cache_salt: str = ""
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +122,14 @@ class StepMessage:
     """Rank 0 to replica: one message a step for the whole batch.
 
     held: who has given way to a newcomer and waits until a command resumes it. fallen: whose level has changed, under
-    policies that have levels.
+    policies that have levels. entering: suspects that the step after this message computes first.
     """
 
     outputs: list[SequenceOutput]
     stats: EngineStats
     held: list[str] = field(default_factory=list)
     fallen: list[tuple[str, int]] = field(default_factory=list)
+    entering: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Rank:
         channel = RankChannel.listen(socket_path)
         watchdog = StepWatchdog(self._config.step_timeout_s)
         watchdog.start()
-        serve_loop(EngineLoop(engine, self._config, watch=watchdog.watching), channel)
+        serve_loop(EngineLoop(engine, self._config, watch=watchdog.watching, tell=channel.send), channel)
         watchdog.close()
         channel.close()
         engine.close()

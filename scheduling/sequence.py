@@ -39,6 +39,8 @@ class Sequence:
     num_cached: prompt tokens that the first admission found in the cache.
     reuse_prefix: whether it may start from cached blocks.
     wants_prompt_logits: every prompt token's logits are asked for, so none may come from cached blocks either.
+    is_suspect: an engine may have died of computing it; until it has a token here, no other suspect is computed in the
+    same step.
     """
 
     seq_id: str
@@ -49,6 +51,7 @@ class Sequence:
     salt: str = ""
     reuse_prefix: bool = True
     wants_prompt_logits: bool = False
+    is_suspect: bool = False
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed: int = 0
     num_cached: int | None = None

@@ -28,12 +28,14 @@ class TokenShare:
         self._decodes_sat_out = False  # in the last step
 
     def out(self, plan: Plan, running: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> None:
-        """Fill the plan's slices. running: best first."""
-        budget, decode, prefills = self._limits.max_num_batched_tokens, plan.decode, []
+        """Fill the plan's slices. running: best first. Of those who are suspect only the first is computed."""
+        budget, decode, prefills, has_suspect = self._limits.max_num_batched_tokens, plan.decode, [], False
         for sequence in running:
             start = sequence.num_computed
-            if len(sequence.token_ids) - start > 1:
-                prefills.append(sequence)
+            if len(sequence.token_ids) - start > 1 or sequence.is_suspect:
+                if not (sequence.is_suspect and has_suspect):
+                    prefills.append(sequence)
+                has_suspect = has_suspect or sequence.is_suspect
             elif budget:
                 decode.append(Slice(sequence, start, 1, True))
                 budget -= 1

@@ -51,7 +51,8 @@ class Workshop:
         standing = _with_time_left(subject.standing, self.clock() - asker.arrived_s)
         stamp = standing.provisional_stamp(self.unix_clock())
         policy = asker.settings.score_policy()
-        return Draft(asker.request_id, subject.model, standing, stamp, policy, sampling)
+        failover = asker.settings.failover
+        return Draft(asker.request_id, subject.model, standing, stamp, policy, sampling, failover=failover)
 
     def envelope(self, prefix: str, model: ModelService, *, with_usage: bool) -> Envelope:
         return Envelope(f"{prefix}-{_mint_id()}", int(self.unix_clock()), model.name, with_usage)

@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from deployments.api.moves import Moves
 from deployments.api.text_assembly import TextAssembly
 from deployments.errors import GenerationFailed, ReplicaFailed
-from deployments.generate_call import GenerateCall, GenerationEvent, ModelHandle, Started
+from deployments.generate_call import Entered, GenerateCall, GenerationEvent, ModelHandle, Started
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
-
-MAX_ATTEMPTS = 16  # of one answer that is moved from replica to replica
+from scheduling.score import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Choice:
     index: int
     call: GenerateCall
     assembly: TextAssembly
+    moves: Moves = field(default_factory=Moves)
     token_ids: list[int] = field(default_factory=list)
     is_started: bool = False
 
@@ -67,52 +68,89 @@ class Choice:
 async def generate_choice(handle: ModelHandle, choice: Choice) -> AsyncGenerator[ChoiceEvent, None]:
     """The events of one choice, the last with a finish reason. Closing it reaches the engine.
 
-    A sequence that its engine gave up in favour of another replica goes on there from its next token.
+    A sequence that its engine gave up in favour of another replica goes on there from its next token, and so does one
+    that has lost its replica.
 
     Raises:
-        ReplicaFailed: the stream ended without a terminal message, or with one that a client cannot be given.
+        ReplicaFailed: it lost too many replicas, or was moved too often.
+        PoisonRequest: replicas die of it.
         GenerationFailed: the engine gave this sequence up.
-        Exception: whatever the handle raises before `Started`.
+        Exception: whatever else the handle raises before `Started`.
     """
-    for num_attempts in range(1, MAX_ATTEMPTS + 1):
-        attempt = _Attempt()
-        async with aclosing(handle.generate(choice.call)) as events:
-            async for event in events:
-                if (made := attempt.take(choice, event)) is not None:
-                    yield made
-                    if isinstance(made, ChoiceDelta) and made.finish_reason is not None:
-                        return
-                if attempt.is_moved:
-                    break
-        if not attempt.is_moved or attempt.started is None:
-            raise ReplicaFailed(attempt.replica_id, "its stream ended before the answer did")
-        choice.call = choice.call.continued(attempt.started.stamp, list(choice.token_ids), num_attempts)
-    raise ReplicaFailed(attempt.replica_id, f"the answer was moved {MAX_ATTEMPTS} times")
+    moves = choice.moves
+    while True:
+        attempt, failure = _Attempt(), None
+        try:
+            async with aclosing(_attempted(handle, choice, attempt)) as events:
+                async for event in events:
+                    yield event
+        except ReplicaFailed as lost:
+            failure = lost
+        if attempt.is_complete:
+            return
+        if failure is None:
+            moves.moved(attempt.replica_id)
+        else:
+            moves.lost(failure, len(choice.token_ids), was_computed=attempt.was_computed)
+            attempt.stamp = attempt.stamp or failure.stamp
+        choice.call = choice.call.continued(
+            attempt.stamp, list(choice.token_ids), moves.number, is_suspect=moves.is_suspect
+        )
+
+
+async def _attempted(handle: ModelHandle, choice: Choice, attempt: _Attempt) -> AsyncGenerator[ChoiceEvent, None]:
+    """What one replica gives, up to the end of the answer or to where it goes on elsewhere.
+
+    Raises:
+        ReplicaFailed: its stream ended before either.
+    """
+    async with aclosing(handle.generate(choice.call)) as events:
+        async for event in events:
+            if (made := attempt.take(choice, event)) is not None:
+                yield made
+            if attempt.is_complete or attempt.is_moved:
+                return
+    raise ReplicaFailed(attempt.replica_id, "its stream ended before the answer did")
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """One replica's part of an answer."""
+    """One replica's part of an answer. stamp: from when the queue has said it."""
 
-    started: Started | None = None
+    replica_id: str = "unknown"
+    stamp: Stamp | None = None
+    was_computed: bool = False
     is_moved: bool = False
-
-    @property
-    def replica_id(self) -> str:
-        return "unknown" if self.started is None else self.started.replica_id
+    is_complete: bool = False
 
     def take(self, choice: Choice, event: GenerationEvent) -> ChoiceEvent | None:
-        """What the event means to the client; nothing where the answer goes on elsewhere, or has gone on here."""
+        """What the event means to the client; nothing where the answer goes on elsewhere, or has gone on here.
+
+        Raises:
+            ReplicaFailed, GenerationFailed: the answer cannot go on here, or not at all.
+        """
+        if isinstance(event, Entered):
+            self.was_computed = True
+            return None
         if isinstance(event, Started):
-            self.started = event
+            self.replica_id, self.stamp = event.replica_id, event.stamp
+            self.was_computed = not choice.call.request.is_suspect  # nobody says so of those who are not suspect
             return None if choice.has_started() else ChoiceStarted(choice.index, event)
-        if event.finish_reason is FinishReason.MOVED:
-            self.is_moved = True
-            return _delta(choice, replace(event, finish_reason=None)) if event.token_ids else None
-        return _choice_event(choice, event, self.replica_id)
+        if event.finish_reason in (FinishReason.MOVED, FinishReason.LOST):
+            return self._take_last(choice, event)
+        made = _choice_event(choice, event, self.replica_id)
+        self.is_complete = made.finish_reason is not None
+        return made
+
+    def _take_last(self, choice: Choice, event: SequenceOutput) -> ChoiceEvent | None:
+        """What came before the answer has to go on elsewhere."""
+        if event.finish_reason is FinishReason.LOST:
+            raise ReplicaFailed(self.replica_id, event.error or "its engine failed")
+        self.is_moved = True
+        return _delta(choice, replace(event, finish_reason=None)) if event.token_ids else None
 
 
-def _choice_event(choice: Choice, event: SequenceOutput, replica_id: str) -> ChoiceEvent:
+def _choice_event(choice: Choice, event: SequenceOutput, replica_id: str) -> ChoiceDelta:
     if event.finish_reason is FinishReason.ERROR:
         raise GenerationFailed(event.error or "the engine gave no reason")
     if event.finish_reason is FinishReason.CANCELLED:

@@ -25,6 +25,7 @@ def facts_of(record: RequestRecord) -> dict[str, Any]:
         "prompt_tokens": record.num_prompt_tokens,
         "output_tokens": record.num_output_tokens,
         "cached_tokens": record.num_cached_tokens,
+        "failovers": record.num_failovers,
         "finish_reasons": record.finish_reasons,
     }
 

@@ -28,6 +28,7 @@ def _count_end(metrics: ServingMetrics, record: RequestRecord, labels: tuple[str
     metrics.record(table.E2E, labels, record.e2e_s)
     if record.started is not None:
         metrics.record(table.QUEUE_TIME, labels, record.started.queue_s)
+    metrics.add(table.FAILOVERS, labels, record.num_failovers)
     for reason in record.finish_reasons:
         metrics.record(table.SUCCESSES, (*labels, reason))
     if record.error_code is not None:

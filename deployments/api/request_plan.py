@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from deployments.api.generation import Choice
 from deployments.api.model_service import ModelService
+from deployments.api.moves import Moves
 from deployments.api.openai_schemas import RequestFields
 from deployments.api.prompt_identity import content_of, prefixes_of
 from deployments.api.standing import Standing
 from deployments.api.text_assembly import TextAssembly
 from deployments.errors import invalid
 from deployments.generate_call import GenerateCall
+from deployments.user_config import FailoverConfig
 from engine.detokenizer import StopStrings
 from engine.protocol import EngineRequest, SamplingParams
 from scheduling.request import Ticket
@@ -54,6 +56,7 @@ class Draft:
     stops: tuple[str, ...] = ()
     n: int = 1
     is_seed_given: bool = False
+    failover: FailoverConfig = field(default_factory=FailoverConfig)
 
 
 def plan_choices(draft: Draft, prompts: list[list[int]], budgets: Sequence[int], mint_id: Callable[[], str]) -> Plan:
@@ -106,7 +109,8 @@ def _choice(draft: Draft, index: int, number: int, prompt: list[int], budget: in
         policy=draft.policy,
         cache_salt=draft.standing.tenant,
     )
-    return Choice(index, GenerateCall(_ticket(draft, request), request), _assembly(draft, prompt))
+    call = GenerateCall(_ticket(draft, request), request)
+    return Choice(index, call, _assembly(draft, prompt), Moves(draft.failover))
 
 
 def _ticket(draft: Draft, request: EngineRequest) -> Ticket:

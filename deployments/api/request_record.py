@@ -81,6 +81,11 @@ class RequestRecord:
         return sum(best.values())
 
     @property
+    def num_failovers(self) -> int:
+        """How often a choice lost its replica and went on with another."""
+        return 0 if self.plan is None else sum(choice.moves.num_failovers for choice in self.plan.choices)
+
+    @property
     def finish_reasons(self) -> list[str]:
         return [times.finish_reason for _, times in sorted(self.choices.items()) if times.finish_reason is not None]
 

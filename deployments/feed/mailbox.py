@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from deployments.errors import ReplicaFailed
 from deployments.feed.messages import CallStarted
-from deployments.generate_call import GenerationEvent
+from deployments.generate_call import Entered, GenerationEvent
 from engine.protocol import SequenceOutput
 
 
@@ -53,6 +53,11 @@ class Mailbox:
         self._put(output)
         if output.finish_reason is not None:
             self.ended.set()
+
+    def enter(self, lease_id: str) -> None:
+        """The attempt that counts is computed from now on."""
+        if lease_id == self._lease_id and not self.ended.is_set():
+            self._put(Entered())
 
     def fail(self, failure: BaseException) -> None:
         """Nothing more will come. The first failure is raised once what came before has been read."""

@@ -1,7 +1,7 @@
 """Owns what a replica tells an ingress over their connection, and how it is written. Sends nothing itself.
 
 The first frame of a connection is the ingress's secret, as it stands in the address that its calls carry. Every other
-frame is msgpack of one `FeedMessage`. Only replicas speak.
+frame is msgpack of one `FeedMessage`, at least one every `BEAT_S`. Only replicas speak.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import msgspec
 from deployments.generate_call import Started
 from engine.framing import frame
 from engine.protocol import SequenceOutput
+
+BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class FeedMessage:
 
     started: list[CallStarted] = field(default_factory=list)
     outputs: list[SequenceOutput] = field(default_factory=list)
+    entered: list[str] = field(default_factory=list)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,11 +8,12 @@ import hmac
 import logging
 import secrets
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 
 from deployments.feed.mailbox import Mailbox
-from deployments.feed.messages import FeedMessage, decode
+from deployments.feed.messages import BEAT_S, FeedMessage, decode
 from deployments.generate_call import FeedAddress
 from engine.framing import FrameBuffer, FrameTooLarge
 
@@ -20,6 +21,7 @@ logger = logging.getLogger("ray.serve")
 
 SECRET_BYTES = 32
 INTRODUCTION_S = 5.0  # how long a new connection may take to say the secret
+SILENT_S = 4 * BEAT_S  # a replica that says nothing for so long is stopped, or cut off: its answers are lost
 
 
 def call_id(lease_id: str) -> str:
@@ -86,6 +88,7 @@ class _Connection(asyncio.Protocol):
         self._introduction = b""
         self._is_known = False
         self._frames = FrameBuffer()
+        self._num_silent_beats = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -93,6 +96,7 @@ class _Connection(asyncio.Protocol):
         self._late = asyncio.get_running_loop().call_later(INTRODUCTION_S, transport.close)
 
     def data_received(self, data: bytes) -> None:
+        self._num_silent_beats = 0
         try:
             self._frames.feed(data if self._is_known else self._introduce(data))
             for payload in self._frames.take():
@@ -117,12 +121,26 @@ class _Connection(asyncio.Protocol):
             raise _Stranger("it does not know the secret")
         self._is_known = True
         self._late.cancel()
+        self._listen_for_silence()
         return rest
+
+    def _listen_for_silence(self) -> None:
+        """Hangs up on a replica that has said nothing for too long. A pause of this process's own is not counted: what
+        was said meanwhile is read before the next look."""
+        self._num_silent_beats += 1
+        if self._num_silent_beats * BEAT_S > SILENT_S:
+            logger.warning("A replica has said nothing for %g s; its answers are lost.", SILENT_S)
+            cast("asyncio.Transport", self._transport).abort()
+            return
+        self._late = asyncio.get_running_loop().call_later(BEAT_S, self._listen_for_silence)
 
     def _sort(self, message: FeedMessage) -> None:
         for started in message.started:
             if (mailbox := self._mailboxes.get(call_id(started.lease_id))) is not None:
                 mailbox.start(started, self)
+        for lease_id in message.entered:
+            if (mailbox := self._mailboxes.get(call_id(lease_id))) is not None:
+                mailbox.enter(lease_id)
         for output in message.outputs:
             if (mailbox := self._mailboxes.get(call_id(output.lease_id))) is not None:
                 mailbox.put(output)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from deployments.feed.messages import CallStarted, FeedMessage, encode
+from deployments.feed.messages import BEAT_S, CallStarted, FeedMessage, encode
 from deployments.generate_call import FeedAddress
 from engine.protocol import SequenceOutput
 
@@ -40,9 +40,17 @@ class Feed(asyncio.Protocol):
         """Tell that a call has started."""
         self._send(FeedMessage(started=[message]))
 
+    def enter(self, lease_id: str) -> None:
+        """Tell that a suspect is computed from now on."""
+        self._send(FeedMessage(entered=[lease_id]))
+
     def put(self, outputs: list[SequenceOutput]) -> None:
         """Tell what one step gave this ingress's calls."""
         self._send(FeedMessage(outputs=outputs))
+
+    def beat(self) -> None:
+        """Tell that this replica is there, though it has nothing to tell."""
+        self._send(FeedMessage())
 
     def close(self) -> None:
         """Hangs up once what was sent has gone out."""
@@ -76,6 +84,14 @@ class Feeds:
         if feed.is_lost:
             raise IngressGone(f"the ingress at {address.host}:{address.port} has hung up")
         return feed
+
+    async def beat(self) -> None:
+        """Keeps all ingresses told that this replica is there. Ends by cancellation alone."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            for opening in list(self._feeds.values()):
+                if opening.done() and not _has_ended(opening):
+                    opening.result().beat()
 
     def close(self) -> None:
         """Hangs up everywhere."""

@@ -34,6 +34,7 @@ from deployments.queueing.outbox import Outbox
 from deployments.queueing.waits import Waits
 from scheduling.errors import DeadlinePassed
 from scheduling.request import Grant, Ticket
+from scheduling.score import Stamp
 
 logger = logging.getLogger("ray.serve")
 
@@ -114,6 +115,10 @@ class QueueClient:
             raise
         finally:
             self._waits.end(ticket.lease_id)
+
+    def stamp_of(self, lease_id: str) -> Stamp | None:
+        """What a lease was granted under that was granted here lately; None if that is not known."""
+        return self._waits.stamp_of(lease_id)
 
     def tell(self, message: QueueMessage) -> None:
         """Send without waiting, in order, from any thread. Dropped before `run` starts: nothing is there to undo."""

@@ -17,6 +17,7 @@ from deployments.queueing.client import QueueClient
 from deployments.queueing.membership import Membership, watch_membership
 from deployments.queueing.messages import Configure, Delivery, QueueMessage
 from deployments.queueing.vital_task import loud_task
+from scheduling.score import Stamp
 from scheduling.snapshot import QueueSnapshot
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -75,6 +76,12 @@ def queue_line(app_name: str, deployment_name: str) -> QueueClient:
             line.watch.stop()
         line = _lines[key] = _new_line(app_name, deployment_name)
     return line.client
+
+
+def granted_stamp(app_name: str, deployment_name: str, lease_id: str) -> Stamp | None:
+    """What a lease was granted under that this process was granted lately; None if that is not known."""
+    line = _lines.get((app_name, deployment_name))
+    return None if line is None else line.client.stamp_of(lease_id)
 
 
 def _new_line(app_name: str, deployment_name: str) -> _Line:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
 from deployments.queueing.messages import Enqueue, Sent
-from scheduling.leases import RecentIds
 from scheduling.request import Grant, Ticket
 from scheduling.score import Stamp
 
@@ -19,7 +19,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Ticket, asyncio.Future[Grant]]] = {}
-        self._taken = RecentIds(_MAX_TAKEN_REMEMBERED)
+        self._taken: OrderedDict[str, Stamp] = OrderedDict()
         self._holding: dict[str, Sent] = {}
 
     def begin(self, ticket: Ticket) -> asyncio.Future[Grant]:
@@ -65,13 +65,22 @@ class Waits:
         """Whether it was granted before: a second grant comes from a queue that has not heard of the first's end."""
         return lease_id in self._taken
 
+    def stamp_of(self, lease_id: str) -> Stamp | None:
+        """Of a lease that was granted here lately, whether it has ended or not."""
+        return self._taken.get(lease_id)
+
     def take(self, grant: Grant) -> bool:
         """Hands a grant to who waits for it; false if nobody does any more."""
         waiting = self._waiting.get(grant.lease_id)
         if waiting is None or waiting[1].done():
             return False
-        self._taken.add(grant.lease_id)
+        self._remember(grant)
         ticket = replace(waiting[0], stamp=grant.stamp)
         self._holding[grant.lease_id] = Sent(grant.lease_id, grant.replica_id, ticket)
         waiting[1].set_result(grant)
         return True
+
+    def _remember(self, grant: Grant) -> None:
+        self._taken[grant.lease_id] = grant.stamp
+        if len(self._taken) > _MAX_TAKEN_REMEMBERED:
+            self._taken.popitem(last=False)

@@ -74,6 +74,9 @@ SUCCESSES = MetricSpec(
 FAILURES = MetricSpec(
     "fastserve:request_failure", "counter", "Requests that ended in an error.", labels=(*BY_CLASS, "code")
 )
+FAILOVERS = MetricSpec(
+    "fastserve:failovers", "counter", "Times that an answer has lost its replica and gone on with another."
+)
 GOODPUT = MetricSpec(
     "fastserve:request_goodput", "counter", "Requests that were answered and met every objective of their class."
 )
@@ -129,6 +132,7 @@ METRICS: tuple[MetricSpec, ...] = (
     CACHED_TOKENS,
     SUCCESSES,
     FAILURES,
+    FAILOVERS,
     GOODPUT,
     SHEDS,
     BOUND_MARGIN,

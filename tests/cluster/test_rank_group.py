@@ -134,3 +134,13 @@ def test_the_shipped_gpu_models_each_place_on_a_node_with_eight_gpus(ray_cluster
         assert len(set(nodes.values())) == 1
     finally:
         remove_placement_group(group)
+
+
+async def test_a_rank_that_is_stopped_counts_as_dead(placement: RankPlacement) -> None:
+    group, pids = await started(placement)
+    watch = asyncio.create_task(group.watch())
+
+    os.kill(pids[1], signal.SIGSTOP)
+    failed = await asyncio.wait_for(watch, ENDS_WITHIN_S)
+    assert (failed.rank, "has not answered" in failed.reason) == (1, True)
+    await wait_for_end(pids)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from deployments.api.model_service import ModelCard, ModelService
-from deployments.generate_call import GenerateCall, GenerationEvent, Started
+from deployments.generate_call import Entered, GenerateCall, GenerationEvent, Started
 from engine.detokenizer import IncrementalDetokenizer
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
 from engine.tokenizer import TemplateRefused
@@ -56,6 +56,7 @@ class FakeHandle:
 
     error: raised instead of starting. fails_after: raised after so many tokens. ends_early: no terminal message.
     gate: when given, must be set before the tokens after the first come.
+    enters: says of suspects that it computes them.
     """
 
     name: str = "fake"
@@ -68,6 +69,7 @@ class FakeHandle:
     num_failing_calls: int | None = None
     start_gate: asyncio.Event | None = None
     gate: asyncio.Event | None = None
+    enters: bool = True
     num_cached_tokens: int = 0
     num_embeddings: int | None = None
     calls: list[GenerateCall] = field(default_factory=list)
@@ -85,6 +87,8 @@ class FakeHandle:
             if self.start_gate is not None:
                 await self.start_gate.wait()
             yield Started(0.25, 7.5, "replica-1", Stamp(call.ticket.priority, 1000.0))
+            if self.enters and call.request.is_suspect:
+                yield Entered()
             async for output in self._outputs(call):
                 yield output
         finally:

@@ -15,6 +15,7 @@ from deployments.feed.sender import Feed, Feeds
 from deployments.generate_call import GenerateCall, Started
 from deployments.serve_handle import ServeModelHandle
 from engine.protocol import SequenceOutput
+from scheduling.score import Stamp
 
 LOOPBACK = "127.0.0.1"
 
@@ -80,10 +81,12 @@ class FakeHandle:
 
 
 @contextlib.asynccontextmanager
-async def model_handle(name: str, handle: FakeHandle) -> AsyncIterator[ServeModelHandle]:
+async def model_handle(
+    name: str, handle: FakeHandle, stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None
+) -> AsyncIterator[ServeModelHandle]:
     """The ingress's side of it, with a feed of its own."""
     feed = TokenFeed()
     try:
-        yield ServeModelHandle(name, None, cast("DeploymentHandle[Any]", handle), feed, lambda: LOOPBACK)
+        yield ServeModelHandle(name, None, cast("DeploymentHandle[Any]", handle), feed, lambda: LOOPBACK, stamp_of)
     finally:
         feed.close()

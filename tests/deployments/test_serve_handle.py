@@ -131,3 +131,15 @@ async def test_a_call_that_ends_without_the_end_of_its_answer_has_failed(monkeyp
 
     with pytest.raises(ReplicaFailed, match="its call ended before the answer did"):
         await read(FakeHandle(STARTED, token(1)))
+
+
+async def test_what_the_replica_says_of_its_own_end_is_its_failure_with_the_stamp_that_it_was_granted_under() -> None:
+    said = RayTaskError("generate", "a traceback", ReplicaFailed("replica-7", "its engine ended"))
+    handle = FakeHandle(STARTED, error=said, lingers=True)
+    async with asyncio.timeout(WITHIN_S), model_handle("m", handle, lambda lease_id: Stamp(3.0, 9.0)) as model:
+        events = model.generate(CALL)
+        assert await anext(events) == STARTED
+        handle.responses[0].may_end.set()
+        with pytest.raises(ReplicaFailed, match="its engine ended") as raised:
+            await anext(events)
+    assert raised.value.stamp == Stamp(3.0, 9.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.backends.fake import fake_token
-from engine.loop import EngineLoop
-from engine.protocol import CommandMessage, EngineRequest, FinishReason
+from engine.loop import EngineFailed, EngineLoop
+from engine.protocol import Chunk, CommandMessage, EngineRequest, FinishReason, Sampled
 from scheduling.score import ScorePolicy, Stamp
 from tests.engine.factories import make_config, make_engine, make_loop, make_request, run_to_end, tokens_of
 from tests.engine.fake_answers import Saboteur, expected_tokens, reasons
@@ -179,3 +181,28 @@ def test_one_that_moves_ends_here_as_moved_with_what_it_was_served() -> None:
     [output] = loop.step().outputs
     assert (output.finish_reason, output.num_served_tokens) == (FinishReason.MOVED, 12)
     assert loop.is_idle
+
+
+def test_suspects_are_named_before_the_step_that_begins_them_and_one_at_a_time() -> None:
+    told: list[list[str]] = []
+    engine = make_engine()
+    loop = EngineLoop(engine, make_config(), tell=lambda message: told.append(message.entering))
+    suspects = [replace(make_request(name, max_tokens=3), is_suspect=True) for name in ("s1", "s2")]
+    loop.apply(CommandMessage(added=[make_request("well", max_tokens=3), *suspects]))
+    began = [{output.lease_id for output in loop.step().outputs} for _ in range(2)]
+    assert told == [["s1"], ["s2"]]
+    assert began == [{"well", "s1"}, {"well", "s1", "s2"}]
+    loop.step()
+    assert len(told) == 2
+
+
+def test_an_engine_that_fails_as_a_whole_loses_its_sequences() -> None:
+    class Broken(Saboteur):
+        def execute(self, chunks: list[Chunk]) -> list[Sampled]:
+            raise RuntimeError("the device is gone")
+
+    loop = EngineLoop(Broken(), make_config())
+    loop.apply(CommandMessage(added=[make_request("a"), make_request("b")]))
+    with pytest.raises(EngineFailed) as failed:
+        loop.step()
+    assert {output.finish_reason for output in failed.value.last_message.outputs} == {FinishReason.LOST}

@@ -69,6 +69,6 @@ def test_a_broken_engine_ends_every_sequence_and_the_loop(engine: Saboteur, reas
         loop.step()
     outputs = failure.value.last_message.outputs
     assert sorted(output.lease_id for output in outputs) == ["running", "waiting"]
-    assert reasons(outputs) == [FinishReason.ERROR] * 2
+    assert reasons(outputs) == [FinishReason.LOST] * 2
     assert reason in (outputs[0].error or "")
     loop.check_idle()

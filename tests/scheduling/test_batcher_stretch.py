@@ -157,3 +157,15 @@ def test_a_prompt_deep_in_its_context_is_cut_shorter() -> None:
 def test_a_stretch_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"max_decode_stretch: expected at least 1, got 0\.5"):
         BatchLimits(4, 64, max_decode_stretch=0.5)
+
+
+def test_of_those_an_engine_may_have_died_of_one_is_begun_at_a_time() -> None:
+    suspects = [make_sequence(name, num_tokens=6, max_num_tokens=9) for name in ("s1", "s2")]
+    for each in suspects:
+        each.is_suspect = True
+    batcher = make_batcher(make_sequence("well"), *suspects)
+    first = run_step(batcher)
+    assert ids(first.prefill) == ["well", "s1"]
+    suspects[0].is_suspect = False  # it has a token, and its engine lives
+    second = run_step(batcher)
+    assert (sorted(ids(second.decode)), ids(second.prefill)) == (["s1", "well"], ["s2"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deployments.api.generation import MAX_ATTEMPTS
 from deployments.errors import ModelUnavailable, PoolFull, ReplicaFailed
+from deployments.user_config import FailoverConfig
 from engine.protocol import FinishReason
 from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, WaitTooLong
 from scheduling.score import Stamp
@@ -60,7 +60,7 @@ async def test_an_error_that_came_through_ray_shows_its_cause() -> None:
 
 @pytest.mark.parametrize("ending", [None, FinishReason.CANCELLED])
 async def test_an_end_without_a_terminal_message_is_a_503_before_the_first_token(ending: FinishReason | None) -> None:
-    async with serving(FakeHandle(fails_after=0, ends_with=ending)) as service:
+    async with serving(FakeHandle(fails_after=0, ends_with=ending, enters=False)) as service:
         for stream in (False, True):
             response = await service.chat(stream=stream)
             assert response.status_code == 503
@@ -69,7 +69,7 @@ async def test_an_end_without_a_terminal_message_is_a_503_before_the_first_token
 
 @pytest.mark.parametrize("failure", [None, ReplicaFailed("replica-1", "it died")])
 async def test_an_end_in_the_middle_is_an_event_that_ends_the_stream(failure: Exception | None) -> None:
-    async with serving(FakeHandle(fails_after=2, failure=failure)) as service:
+    async with serving(FakeHandle(fails_after=2, failure=failure, enters=False)) as service:
         response = await service.chat(stream=True)
         whole = await service.chat()
     *chunks, last = events_of(response)
@@ -87,7 +87,7 @@ async def test_a_sequence_that_the_engine_gives_up_is_an_error_of_the_server() -
 
 
 async def test_one_failed_choice_closes_the_others() -> None:
-    handle = FakeHandle(fails_after=1, failure=ReplicaFailed("replica-1", "it died"))
+    handle = FakeHandle(fails_after=1, failure=ReplicaFailed("replica-1", "it died"), enters=False)
     async with serving(handle) as service:
         response = await service.chat(n=3)
     assert response.status_code == 503
@@ -215,4 +215,4 @@ async def test_an_answer_that_is_moved_for_ever_fails() -> None:
     handle = FakeHandle(fails_after=0, ends_with=FinishReason.MOVED)
     async with serving(handle) as service:
         response = await service.chat()
-    assert (response.status_code, len(handle.calls)) == (503, MAX_ATTEMPTS)
+    assert (response.status_code, len(handle.calls)) == (503, 1 + FailoverConfig().max_moves)

@@ -92,7 +92,7 @@ async def test_errors_arrive_as_the_clients_own_exceptions() -> None:
 
 
 async def test_a_stream_that_breaks_raises_in_the_client() -> None:
-    async with serving(FakeHandle(fails_after=2)) as service, _client(service) as client:
+    async with serving(FakeHandle(fails_after=2, enters=False)) as service, _client(service) as client:
         stream = await client.completions.create(model="fake", prompt="a", stream=True)
         with pytest.raises(openai.APIError, match="its stream ended before the answer did"):
             _ = [chunk async for chunk in stream]

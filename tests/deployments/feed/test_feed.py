@@ -14,7 +14,7 @@ from deployments.feed import receiver, sender
 from deployments.feed.messages import CallStarted, FeedMessage, encode
 from deployments.feed.receiver import TokenFeed
 from deployments.feed.sender import Feed, Feeds, IngressGone
-from deployments.generate_call import FeedAddress, GenerationEvent, Started
+from deployments.generate_call import Entered, FeedAddress, GenerationEvent, Started
 from engine.framing import frame
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
 from fastserve.ports import free_port
@@ -212,3 +212,44 @@ def test_an_address_does_not_show_its_secret() -> None:
     address = FeedAddress(HOST, 1, b"hidden")
 
     assert "hidden" not in repr(replace(address, port=2))
+
+
+async def test_that_a_suspect_is_computed_is_told_to_the_attempt_that_counts() -> None:
+    replica = Replica()
+    async with listening() as (feed, address):
+        with feed.mailbox("a") as mailbox:
+            sending = await replica.feeds.reach(address)
+            sending.start(CallStarted("a", STARTED))
+            sending.enter("unknown")
+            sending.enter("a")
+            sending.put(outputs("a"))
+            events = [event async for event in mailbox.read()]
+    assert [type(event) for event in events] == [Started, Entered, SequenceOutput, SequenceOutput]
+
+
+async def test_a_replica_that_says_nothing_has_lost_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "BEAT_S", 0.01)
+    monkeypatch.setattr(receiver, "SILENT_S", 0.03)
+    replica = Replica()
+    async with listening() as (feed, address):
+        with feed.mailbox("a") as mailbox:
+            (await replica.feeds.reach(address)).start(CallStarted("a", STARTED))
+            with pytest.raises(ReplicaFailed, match="its connection broke"):
+                _ = [event async for event in mailbox.read()]
+        await replica.has_lost.wait()
+
+
+async def test_a_replica_that_beats_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "BEAT_S", 0.05)
+    monkeypatch.setattr(receiver, "SILENT_S", 0.2)
+    monkeypatch.setattr(sender, "BEAT_S", 0.01)
+    replica = Replica()
+    async with listening() as (feed, address):
+        beating = asyncio.create_task(replica.feeds.beat())
+        with feed.mailbox("a") as mailbox:
+            sending = await replica.feeds.reach(address)
+            sending.start(CallStarted("a", STARTED))
+            await asyncio.sleep(0.5)
+            sending.put(outputs("a"))
+            assert len([event async for event in mailbox.read()]) == 3
+        beating.cancel()

@@ -8,6 +8,7 @@ from dataclasses import fields
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.errors import ReplicaFailed
 from deployments.telemetry.metric_snapshot import merge
 from deployments.telemetry.metric_table import METRICS, TTFT, MetricSpec
 from deployments.telemetry.metrics import ServingMetrics
@@ -195,9 +196,12 @@ async def test_every_metric_that_is_shown_is_counted_somewhere() -> None:
         await service.chat()
     async with serving(FakeHandle(error=QueueFull(5, 5, 1.0))) as refusing:
         await refusing.chat()
+    died = ReplicaFailed("replica-1", "it died")
+    async with serving(FakeHandle(fails_after=0, failure=died, num_failing_calls=1)) as failing:
+        await failing.chat()
     others = ServingMetrics("others")
     others.observe_engine("m", EngineStats(**{field.name: 1 for field in fields(EngineStats)}))
     others.observe_bound_margin("m", 1.0)
-    shots = [service.metrics.snapshot(), refusing.metrics.snapshot(), others.snapshot()]
+    shots = [each.metrics.snapshot() for each in (service, refusing, failing)] + [others.snapshot()]
     counted = {name for shot in shots for name, samples in shot.samples.items() if samples}
     assert {spec.name for spec in METRICS} == counted

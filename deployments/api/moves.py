@@ -1,0 +1,66 @@
+"""Owns whether an answer that has lost its replica goes on with another. Knows no replica and no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deployments.errors import PoisonRequest, ReplicaFailed
+from deployments.user_config import FailoverConfig
+
+STRIKES = 2  # replicas that a request may take down before it is taken for the cause
+LIVES_AFTER = 16  # tokens that an answer got on by since it lost a replica are more than whatever killed that one
+
+
+@dataclass(slots=True)
+class Moves:
+    """How often one answer was moved, and how often it lost its replica and went on.
+
+    A request that kills replicas would take down one after the other. Whoever was computed by a replica that died is
+    suspect: the next one computes it beside no other suspect, and says so before it does. If that one dies too, before
+    the answer has got on, the request is the cause; whoever only waited there for its turn is not.
+    """
+
+    limits: FailoverConfig = field(default_factory=FailoverConfig)
+    num_moves: int = 0
+    num_failovers: int = 0
+    num_strikes: int = 0
+    _struck_at: int = 0
+
+    @property
+    def number(self) -> int:
+        """Attempts that came before the next one."""
+        return self.num_moves + self.num_failovers
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.num_strikes > 0
+
+    def moved(self, replica_id: str) -> None:
+        """An engine gave it up in favour of another replica.
+
+        Raises:
+            ReplicaFailed: that has happened too often.
+        """
+        if self.num_moves >= self.limits.max_moves:
+            raise ReplicaFailed(replica_id, f"the answer was moved {self.num_moves} times, and would be again")
+        self.num_moves += 1
+
+    def lost(self, failure: ReplicaFailed, num_tokens: int, *, was_computed: bool) -> None:
+        """Its replica, or the way to it, failed. num_tokens: that the answer has so far. was_computed: that replica may
+        have died of computing it.
+
+        Raises:
+            PoisonRequest: it takes replicas down.
+            ReplicaFailed: it has lost too many.
+        """
+        if num_tokens >= self._struck_at + LIVES_AFTER:
+            self.num_strikes = 0
+        if was_computed:
+            self.num_strikes += 1
+            self._struck_at = num_tokens
+        if self.num_strikes >= STRIKES:
+            raise PoisonRequest(self.num_strikes) from failure
+        if self.num_failovers >= self.limits.max_failovers:
+            before = f"; {self.num_failovers} were lost before it" if self.num_failovers else ""
+            raise ReplicaFailed(failure.replica_id, f"{failure.reason}{before}") from failure
+        self.num_failovers += 1
