@@ -86,6 +86,14 @@ class PoolFull(ServingError):
 class ClientDisconnected(Exception):
     """The client went away; its work has been cancelled. Caught by the ingress, which has nobody left to answer."""
 
+    code = "client_disconnected"
+
+
+class ClientStalled(ClientDisconnected):
+    """The client reads its answer no more, or far too slowly: it is cut off."""
+
+    code = "client_stalled"
+
 
 class ApiError(Exception):
     """An answer that is not an answer: what OpenAI's clients read from `error`, and the status beside it."""

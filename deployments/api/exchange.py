@@ -106,12 +106,12 @@ class Exchange(Response, Generic[BodyT]):
         request = Request(scope, receive)
         clock = self._around.clock
         record = RequestRecord(request_id_of(scope), scope["path"], clock, arrived_s=clock())
-        sender = HttpSender(send)
+        sender = HttpSender(send, self._around.settings().bounds.max_stalled_s)
         try:
             await self._converse(request, sender, record)
             record.end(200)
-        except ClientDisconnected:
-            record.end(CLIENT_CLOSED_REQUEST, "client_disconnected")
+        except ClientDisconnected as gone:
+            record.end(CLIENT_CLOSED_REQUEST, gone.code)
         except Exception as error:
             await self._fail(error, sender, record)
         finally:
@@ -123,7 +123,7 @@ class Exchange(Response, Generic[BodyT]):
         settings = self._around.settings()
         tenant = tenant_of(request.headers.get("authorization"), settings.tenants)
         record.tenant = tenant.name
-        raw = await read_body(request, settings.bounds.max_body_bytes)
+        raw = await read_body(request, settings.bounds.max_body_bytes, settings.bounds.max_body_s)
         asker = Asker(record.request_id, tenant, record.arrived_s, settings)
         await until_disconnected(request.receive, self._answer(raw, asker, sender, record))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import orjson
 from starlette.types import Message, Send
 
 from deployments.api.answer_writer import as_event
-from deployments.errors import ApiError, ClientDisconnected
+from deployments.errors import ApiError, ClientDisconnected, ClientStalled
 
 DONE = b"data: [DONE]\n\n"
 JSON_TYPE = "application/json"
@@ -18,12 +19,16 @@ EVENT_STREAM_TYPE = "text/event-stream; charset=utf-8"
 class HttpSender:
     """`has_started` tells whether the status is out: from then on an error can only be an event.
 
+    max_stalled_s: how long a client may leave a full buffer as it is.
+
     Raises:
         ClientDisconnected: from every method, when the connection is gone.
+        ClientStalled: from every method, when the client does not read.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, max_stalled_s: float) -> None:
         self._send = send
+        self._max_stalled_s = max_stalled_s
         self.has_started = False
 
     async def json(self, body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
@@ -63,6 +68,9 @@ class HttpSender:
 
     async def _put(self, message: Message) -> None:
         try:
-            await self._send(message)
+            async with asyncio.timeout(self._max_stalled_s):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientStalled from None
         except OSError:
             raise ClientDisconnected from None

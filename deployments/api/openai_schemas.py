@@ -10,6 +10,9 @@ from deployments.errors import ApiError, invalid
 
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 1024
+MAX_MESSAGES = 4096
+MAX_PARTS = 1024
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIASES = 1024
 MAX_PRIORITY = 100.0
@@ -96,6 +99,8 @@ class RequestFields(StrictModel):
             raise ValueError(f"at most {MAX_STOP_STRINGS} strings")
         if isinstance(stops, list) and "" in stops:
             raise ValueError("strings that are not empty")
+        if isinstance(stops, list) and any(isinstance(one, str) and len(one) > MAX_STOP_CHARACTERS for one in stops):
+            raise ValueError(f"strings of at most {MAX_STOP_CHARACTERS} characters")
         return stops
 
     @field_validator("logit_bias", mode="before")
@@ -136,7 +141,7 @@ class Message(StrictModel):
     """One turn. An assistant's turn may carry the empty fields that OpenAI's client writes back."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: list[TextPart]
+    content: Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
     name: str | None = None
 
     @model_validator(mode="before")
@@ -157,7 +162,7 @@ class Message(StrictModel):
 
 
 class ChatCompletionRequest(RequestFields):
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -17,15 +19,20 @@ MAX_DEPTH = 32  # objects and lists inside one another; no field of ours needs a
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_body(request: Request, max_body_bytes: int) -> bytes:
+async def read_body(request: Request, max_body_bytes: int, max_body_s: float) -> bytes:
     """The body as it came.
 
     Raises:
-        ApiError: 415 for another content type than JSON, 413 for too many bytes.
+        ApiError: 415 for another content type than JSON, 413 for too many bytes, 408 for too many seconds.
         ClientDisconnected: the client left before the body was complete.
     """
     _check_content_type(request)
-    return await _read_bytes(request, max_body_bytes)
+    try:
+        async with asyncio.timeout(max_body_s):
+            return await _read_bytes(request, max_body_bytes)
+    except TimeoutError:
+        message = f"The body was not complete within {max_body_s:g} s."
+        raise ApiError(408, message, type="timeout_error", code="request_timeout") from None
 
 
 def parse_json(raw: bytes, schema: type[Body]) -> Body:
@@ -42,10 +49,28 @@ def parse_json(raw: bytes, schema: type[Body]) -> Body:
         raise invalid(f"The body must be a JSON object, got {type(document).__name__}.", code="invalid_json")
     if _is_deeper(document, MAX_DEPTH):
         raise invalid(f"The body must not nest objects and lists more than {MAX_DEPTH} deep.", code="invalid_json")
+    _require_each_name_once(raw)
     try:
         return schema.model_validate({name: value for name, value in document.items() if value is not None})
     except ValidationError as error:
         raise _first_problem(error, schema) from None
+
+
+def _require_each_name_once(raw: bytes) -> None:
+    """Two readers of a name that stands twice may believe different ones. The fast parser does not tell of it, this one
+    is asked for nothing else: what it reads is JSON, and not too deep."""
+    json.loads(raw, object_pairs_hook=_once, parse_int=_nothing, parse_float=_nothing)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise invalid(f"The name {twice[:100]!r} stands twice in one JSON object.", code="invalid_json")
+
+
+def _nothing(digits: str) -> None:
+    """What a number is does not matter here."""
 
 
 def _is_deeper(document: object, depth: int) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
 import httpx
+import orjson
 
+from deployments.user_config import parse_user_config
 from tests.deployments.fake_model import FakeHandle
-from tests.deployments.fake_service import serving
+from tests.deployments.fake_service import chat_body, serving
 
 
 def _refusal(response: httpx.Response) -> dict[str, Any]:
@@ -52,3 +56,53 @@ async def test_more_log_probabilities_of_echoed_prompts_than_fit_in_memory_are_r
     assert "at most 262144" in refused["message"]
     assert "got 524288 to echo" in both["message"]
     assert (unechoed.status_code, allowed.status_code) == (200, 200)
+
+
+async def test_more_messages_parts_or_characters_of_a_stop_than_may_be_are_refused_by_name() -> None:
+    message = {"role": "user", "content": "Hi"}
+    async with serving() as service:
+        messages = _refusal(await service.chat(messages=[message] * 4097))
+        parts = _refusal(await service.chat(messages=[{**message, "content": [{"type": "text", "text": ""}] * 1025}]))
+        stop = _refusal(await service.chat(stop=["x" * 1025]))
+        allowed = await service.chat(stop=["x" * 1024])
+
+    assert (messages["param"], parts["param"], stop["param"]) == ("messages", "messages[0].content", "stop")
+    assert "at most 4096" in messages["message"]
+    assert "at most 1024" in stop["message"]
+    assert allowed.status_code == 200
+
+
+async def test_a_body_that_does_not_come_is_a_408_and_holds_nothing() -> None:
+    async def never_ending() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    settings = parse_user_config({"bounds": {"max_body_s": 0.05}})
+    async with serving(settings=settings) as service:
+        response = await service.client.post(
+            "/v1/chat/completions", content=never_ending(), headers={"content-type": "application/json"}
+        )
+    assert (response.status_code, response.json()["error"]["code"]) == (408, "request_timeout")
+    assert "within 0.05 s" in response.json()["error"]["message"]
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_its_place_is_free() -> None:
+    settings = parse_user_config({"bounds": {"max_stalled_s": 0.05}})
+    body, sent = orjson.dumps({**chat_body(), "stream": True}), []
+    to_come = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(to_come, None) or await asyncio.Event().wait()  # type: ignore[func-returns-value]
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+        if len(sent) > 1:
+            await asyncio.Event().wait()  # the buffer is full
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
+    async with serving(settings=settings) as service:
+        await asyncio.wait_for(service.api(scope, receive, send), 30)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert service.handle.closed == [service.handle.calls[0].ticket.lease_id]
+    assert [(line["status"], line["error_code"]) for line in service.log_lines] == [(499, "client_stalled")]
