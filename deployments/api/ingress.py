@@ -91,8 +91,9 @@ class Ingress:
             )
         return _json({"status": "ready"})
 
-    async def metrics(self) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """The whole service's metrics in Prometheus's text format."""
+        self._check_key(request)
         return Response(await self._cluster.metrics_text(), media_type=CONTENT_TYPE_LATEST)
 
     async def queue(self, request: Request) -> Response:

@@ -54,6 +54,9 @@ async def test_the_key_names_the_tenant_and_guards_every_route_that_tells_someth
             await service.client.get("/v1/models"),
             await service.client.get("/v1/models/fake"),
             await service.client.get("/v1/queue"),
+            await service.client.get("/metrics"),
+            await service.complete(),
+            await service.post("/generate", {"prompt": "Hi"}),
         ]
         open_to_all = [await service.client.get("/healthz"), await service.client.get("/readyz")]
     assert named.status_code == 200
