@@ -26,19 +26,21 @@ class TokenShare:
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._decodes_sat_out = False  # in the last step
+        self._on_trial: Sequence | None = None
 
     def out(self, plan: Plan, running: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> None:
-        """Fill the plan's slices. running: best first. Of those who are suspect only the first is computed."""
+        """Fill the plan's slices. running: best first. Of those who are suspect one is computed, until it has a token."""
         budget, decode, prefills, has_suspect = self._limits.max_num_batched_tokens, plan.decode, [], False
         for sequence in running:
             start = sequence.num_computed
             if len(sequence.token_ids) - start > 1 or sequence.is_suspect:
-                if not (sequence.is_suspect and has_suspect):
-                    prefills.append(sequence)
+                prefills.append(sequence)
                 has_suspect = has_suspect or sequence.is_suspect
             elif budget:
                 decode.append(Slice(sequence, start, 1, True))
                 budget -= 1
+        if has_suspect:
+            prefills = self._with_one_suspect(prefills)
         if not prefills:
             self._decodes_sat_out = False
         elif not self._share_with_peers(plan, prefills, costs, outranks):
@@ -49,6 +51,14 @@ class TokenShare:
     def rest(self) -> None:
         """A step without prompts, which nothing had to be shared out in."""
         self._decodes_sat_out = False
+
+    def _with_one_suspect(self, prefills: Many[Sequence]) -> list[Sequence]:
+        """All who are not suspect, and the suspect who was computed before: a better one must wait for its end, for if
+        the engine died now, both would be blamed."""
+        suspects = [sequence for sequence in prefills if sequence.is_suspect]
+        if self._on_trial not in suspects:
+            self._on_trial = suspects[0]
+        return [each for each in prefills if not each.is_suspect or each is self._on_trial]
 
     def _share_with_peers(self, plan: Plan, prefills: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> bool:
         """Fills the step with the best prompt whole, and with none of the decodes that it outranks; false if it does

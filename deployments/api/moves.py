@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from deployments.errors import PoisonRequest, ReplicaFailed
 from deployments.user_config import FailoverConfig
 
-STRIKES = 2  # replicas that a request may take down before it is taken for the cause
+STRIKES = 2  # replicas that die of a request where they begin it, and it is taken for the cause
+MAX_STRIKES = 4  # replicas that die of it, or soon after
 LIVES_AFTER = 16  # tokens that an answer got on by since it lost a replica are more than whatever killed that one
 
 
@@ -16,8 +17,9 @@ class Moves:
     """How often one answer was moved, and how often it lost its replica and went on.
 
     A request that kills replicas would take down one after the other. Whoever was computed by a replica that died is
-    suspect: the next one computes it beside no other suspect, and says so before it does. If that one dies too, before
-    the answer has got on, the request is the cause; whoever only waited there for its turn is not.
+    suspect: the next one begins it beside no other suspect, and says so before it does. If that one dies before the
+    answer has one token more, the request is the cause; whoever waited there for its turn, or has had it, is not, unless
+    that comes about again and again.
     """
 
     limits: FailoverConfig = field(default_factory=FailoverConfig)
@@ -56,11 +58,15 @@ class Moves:
         if num_tokens >= self._struck_at + LIVES_AFTER:
             self.num_strikes = 0
         if was_computed:
-            self.num_strikes += 1
+            self._strike(failure, got_on=num_tokens > self._struck_at)
             self._struck_at = num_tokens
-        if self.num_strikes >= STRIKES:
-            raise PoisonRequest(self.num_strikes) from failure
         if self.num_failovers >= self.limits.max_failovers:
             before = f"; {self.num_failovers} were lost before it" if self.num_failovers else ""
             raise ReplicaFailed(failure.replica_id, f"{failure.reason}{before}") from failure
         self.num_failovers += 1
+
+    def _strike(self, failure: ReplicaFailed, *, got_on: bool) -> None:
+        """got_on: it had tokens of the replica, so that another may have been begun there since."""
+        self.num_strikes += 1
+        if self.num_strikes >= (MAX_STRIKES if got_on else STRIKES):
+            raise PoisonRequest(self.num_strikes) from failure

@@ -169,3 +169,15 @@ def test_of_those_an_engine_may_have_died_of_one_is_begun_at_a_time() -> None:
     suspects[0].is_suspect = False  # it has a token, and its engine lives
     second = run_step(batcher)
     assert (sorted(ids(second.decode)), ids(second.prefill)) == (["s1", "well"], ["s2"])
+
+
+def test_a_suspect_that_was_begun_is_not_left_for_a_better_one() -> None:
+    suspects = [make_sequence("long", num_tokens=100, max_num_tokens=120), make_sequence("better", priority=50)]
+    for each in suspects:
+        each.is_suspect = True
+    batcher = make_batcher(suspects[0], max_num_batched_tokens=64)
+    assert ids(run_step(batcher).prefill) == ["long"]
+    batcher.add(suspects[1])
+    assert ids(run_step(batcher).prefill) == ["long"]
+    suspects[0].is_suspect = False
+    assert ids(run_step(batcher).prefill) == ["better"]

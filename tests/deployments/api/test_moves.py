@@ -16,7 +16,22 @@ def test_a_request_that_two_replicas_died_of_is_given_to_no_third() -> None:
     moves.lost(DIED, 0, was_computed=True)
     assert moves.is_suspect
     with pytest.raises(PoisonRequest, match="2 replicas ended while they computed this request"):
-        moves.lost(DIED, 3, was_computed=True)
+        moves.lost(DIED, 0, was_computed=True)
+
+
+def test_one_that_had_a_token_before_its_second_replica_died_is_not_the_cause_of_that() -> None:
+    moves = Moves()
+    moves.lost(DIED, 5, was_computed=True)
+    moves.lost(DIED, 6, was_computed=True)
+    assert (moves.num_strikes, moves.is_suspect) == (2, True)
+
+
+def test_one_that_gets_on_a_little_and_loses_one_replica_after_the_other_is_the_cause() -> None:
+    moves = Moves()
+    for num_tokens in (5, 6, 7):
+        moves.lost(DIED, num_tokens, was_computed=True)
+    with pytest.raises(PoisonRequest, match="4 replicas"):
+        moves.lost(DIED, 8, was_computed=True)
 
 
 def test_one_that_only_waited_for_its_turn_is_not_the_cause() -> None:
@@ -40,7 +55,7 @@ def test_an_answer_that_has_got_on_is_suspect_no_more() -> None:
     moves.lost(DIED, 5 + LIVES_AFTER, was_computed=True)
     assert moves.num_strikes == 1
     with pytest.raises(PoisonRequest):
-        moves.lost(DIED, 5 + 2 * LIVES_AFTER - 1, was_computed=True)
+        moves.lost(DIED, 5 + LIVES_AFTER, was_computed=True)
 
 
 def test_moves_for_room_are_counted_by_themselves() -> None:
