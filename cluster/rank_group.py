@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.placement import Bundle, bundle_index_of_rank
+from cluster.replica_guard import ReplicaGuard
 
 logger = logging.getLogger("ray.serve")
 
@@ -144,10 +146,10 @@ async def _silence(rank: Any) -> str:
     that is lost on the way does not end a rank that is well."""
     while True:
         await asyncio.sleep(PROBE_EVERY_S)
-        probes = [asyncio.ensure_future(_outcome(rank.answer.remote()))]
+        probes = [asyncio.ensure_future(_outcome(rank.answer.remote(os.getpid())))]
         done, _ = await asyncio.wait(probes, timeout=SILENT_S / 2)
         if not done:
-            probes.append(asyncio.ensure_future(_outcome(rank.answer.remote())))
+            probes.append(asyncio.ensure_future(_outcome(rank.answer.remote(os.getpid()))))
             done, _ = await asyncio.wait(probes, timeout=SILENT_S / 2, return_when=asyncio.FIRST_COMPLETED)
         for probe in probes:
             probe.cancel()
@@ -156,11 +158,16 @@ async def _silence(rank: Any) -> str:
 
 
 def _with_port_finder(rank_class: type) -> type:
-    """The rank class plus what a group needs to know of the node that rank 0 landed on, and of each rank's health."""
+    """The rank class plus what its group needs: a free port, word of its health, and its watch over the replica."""
 
     class RankActor(rank_class):  # type: ignore[misc]
-        def answer(self) -> None:
-            """Beside whatever runs."""
+        def __init__(self, *init_args: Any) -> None:
+            super().__init__(*init_args)
+            self._replica_guard = ReplicaGuard()
+
+        def answer(self, asker_pid: int) -> None:
+            """Beside whatever runs. Whoever has asked once, and asks no more, is ended."""
+            self._replica_guard.heard(asker_pid)
 
         def free_port(self) -> int:
             with socket.socket() as probe:

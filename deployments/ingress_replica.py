@@ -22,11 +22,11 @@ from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
 from deployments.config import ModelConfig, ServingConfig
 from deployments.feed.receiver import TokenFeed
-from deployments.queueing.lines import configure_queue, granted_stamp
+from deployments.queueing.lines import configure_queue, granted_stamp, report_loss
 from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
 from deployments.queueing.vital_task import loud_task
-from deployments.serve_handle import ServeModelHandle
+from deployments.serve_handle import OnLoss, ServeModelHandle
 from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
@@ -76,7 +76,8 @@ class IngressReplica:
 
     def _service_of(self, model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
         stamp_of = partial(granted_stamp, self._app_name, model.name)
-        return model_service(model, handle, self._feed, stamp_of)
+        on_loss = partial(report_loss, self._app_name, model.name)
+        return model_service(model, handle, self._feed, stamp_of, on_loss)
 
     def _watch(self, model_name: str, cluster: ServeClusterView) -> LongPollClient:
         """Keeps the view told of what Serve says of a model."""
@@ -114,13 +115,14 @@ def model_service(
     handle: DeploymentHandle[Any],
     feed: TokenFeed,
     stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None,
+    on_loss: OnLoss = lambda lease_id, replica_id: None,
 ) -> ModelService:
     """What the ingress needs of a model; it reads the checkpoint's tokenizer and configuration, never its weights."""
     folder = resolve(model.source)
     config = read_config(folder)
     max_model_len = model.longest_sequence(context_length(config))
     card = ModelCard(model.name, _created_s(folder), max_model_len)
-    model_handle = ServeModelHandle(model.name, max_model_len, handle, feed, get_node_ip_address, stamp_of)
+    model_handle = ServeModelHandle(model.name, max_model_len, handle, feed, get_node_ip_address, stamp_of, on_loss)
     return ModelService(model_handle, Tokenizer.load(folder), card, getattr(config, "vocab_size", None))
 
 

@@ -28,12 +28,15 @@ LAST_TOKENS_WITHIN_S = 5.0  # after Serve has said that the call has ended
 # What a dead, cut off or vanished replica raises, in Serve's plain and its gRPC data plane.
 REPLICA_ERRORS = (RayActorError, TaskCancelledError, RequestCancelledError, ReplicaUnavailableError, grpc.RpcError)
 
+#: Told the lease that was lost, and the replica that it was lost with.
+OnLoss = Callable[[str, str], None]
+
 
 class ServeModelHandle:
     """A model deployment as the ingress sees it: calls go through Serve, their tokens come over the feed.
 
     host: gives the address of this node, at which replicas reach the feed. stamp_of: what the queue has stamped a lease
-    with, where this process has heard of it.
+    with, where this process has heard of it. on_loss: told the lease and the replica that was lost with it.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class ServeModelHandle:
         feed: TokenFeed,
         host: Callable[[], str],
         stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None,
+        on_loss: OnLoss = lambda lease_id, replica_id: None,
     ) -> None:
         self.name = name
         self.max_model_len = max_model_len
@@ -51,6 +55,7 @@ class ServeModelHandle:
         self._feed = feed
         self._host = host
         self._stamp_of = stamp_of
+        self._on_loss = on_loss
         self._ends: set[asyncio.Task[None]] = set()
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
@@ -64,6 +69,8 @@ class ServeModelHandle:
                     yield event
             except ReplicaFailed as failure:
                 failure.stamp = self._stamp_of(call.ticket.lease_id)
+                if mailbox.lease_id is not None:
+                    self._on_loss(mailbox.lease_id, mailbox.replica_id)
                 raise
             finally:
                 if not mailbox.is_complete:

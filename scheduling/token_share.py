@@ -29,7 +29,7 @@ class TokenShare:
         self._on_trial: Sequence | None = None
 
     def out(self, plan: Plan, running: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> None:
-        """Fill the plan's slices. running: best first. Of those who are suspect one is computed, until it has a token."""
+        """Fill the plan's slices. running: best first. One suspect is computed at a time, until it has a token."""
         budget, decode, prefills, has_suspect = self._limits.max_num_batched_tokens, plan.decode, [], False
         for sequence in running:
             start = sequence.num_computed

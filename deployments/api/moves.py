@@ -18,8 +18,8 @@ class Moves:
 
     A request that kills replicas would take down one after the other. Whoever was computed by a replica that died is
     suspect: the next one begins it beside no other suspect, and says so before it does. If that one dies before the
-    answer has one token more, the request is the cause; whoever waited there for its turn, or has had it, is not, unless
-    that comes about again and again.
+    answer has one token more, the request is the cause. Whoever waited there for its turn is not, nor whoever has had
+    it, unless that comes about again and again.
     """
 
     limits: FailoverConfig = field(default_factory=FailoverConfig)

@@ -15,14 +15,14 @@ class Mailbox:
     """One call's. It holds at most the tokens of one sequence, which the request's max_tokens bounds.
 
     A call may be sent more than once, each attempt under a lease id of its own. The attempt that started last is the
-    one that counts, until it has said something: from then on there is no other.
+    one that counts, until it has said something: from then on there is no other. lease_id: its own.
     """
 
     def __init__(self) -> None:
         self._events: list[GenerationEvent] = []
         self._arrived = asyncio.Event()
         self._failure: BaseException | None = None
-        self._lease_id: str | None = None
+        self.lease_id: str | None = None
         self._source: object = None
         self._has_output = False
         self.replica_id = "(none yet)"
@@ -31,7 +31,7 @@ class Mailbox:
     def start(self, message: CallStarted, source: object) -> None:
         """An attempt has started, by what `source` says."""
         if not self._has_output:
-            self._lease_id, self._source = message.lease_id, source
+            self.lease_id, self._source = message.lease_id, source
             self.replica_id = message.started.replica_id
             self._put(message.started)
 
@@ -47,7 +47,7 @@ class Mailbox:
 
     def put(self, output: SequenceOutput) -> None:
         """Takes what the attempt that counts has given; what another one gives is dropped."""
-        if output.lease_id != self._lease_id or self.ended.is_set():
+        if output.lease_id != self.lease_id or self.ended.is_set():
             return
         self._has_output = True
         self._put(output)
@@ -56,7 +56,7 @@ class Mailbox:
 
     def enter(self, lease_id: str) -> None:
         """The attempt that counts is computed from now on."""
-        if lease_id == self._lease_id and not self.ended.is_set():
+        if lease_id == self.lease_id and not self.ended.is_set():
             self._put(Entered())
 
     def fail(self, failure: BaseException) -> None:

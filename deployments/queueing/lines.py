@@ -15,7 +15,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from deployments.deployment_actors import QUEUE, find_in_charge
 from deployments.queueing.client import QueueClient
 from deployments.queueing.membership import Membership, watch_membership
-from deployments.queueing.messages import Configure, Delivery, QueueMessage
+from deployments.queueing.messages import Configure, Delivery, QueueMessage, SendFailed
 from deployments.queueing.vital_task import loud_task
 from scheduling.score import Stamp
 from scheduling.snapshot import QueueSnapshot
@@ -82,6 +82,12 @@ def granted_stamp(app_name: str, deployment_name: str, lease_id: str) -> Stamp |
     """What a lease was granted under that this process was granted lately; None if that is not known."""
     line = _lines.get((app_name, deployment_name))
     return None if line is None else line.client.stamp_of(lease_id)
+
+
+def report_loss(app_name: str, deployment_name: str, lease_id: str, replica_id: str) -> None:
+    """The replica was lost with this lease: nothing more is granted there until it says that it is well."""
+    if (line := _lines.get((app_name, deployment_name))) is not None:
+        line.client.tell(SendFailed(lease_id, replica_id))
 
 
 def _new_line(app_name: str, deployment_name: str) -> _Line:

@@ -13,7 +13,7 @@ from deployments.feed.messages import CallStarted
 from deployments.feed.receiver import TokenFeed
 from deployments.feed.sender import Feed, Feeds
 from deployments.generate_call import GenerateCall, Started
-from deployments.serve_handle import ServeModelHandle
+from deployments.serve_handle import OnLoss, ServeModelHandle
 from engine.protocol import SequenceOutput
 from scheduling.score import Stamp
 
@@ -82,11 +82,15 @@ class FakeHandle:
 
 @contextlib.asynccontextmanager
 async def model_handle(
-    name: str, handle: FakeHandle, stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None
+    name: str,
+    handle: FakeHandle,
+    stamp_of: Callable[[str], Stamp | None] = lambda lease_id: None,
+    on_loss: OnLoss = lambda lease_id, replica_id: None,
 ) -> AsyncIterator[ServeModelHandle]:
     """The ingress's side of it, with a feed of its own."""
     feed = TokenFeed()
     try:
-        yield ServeModelHandle(name, None, cast("DeploymentHandle[Any]", handle), feed, lambda: LOOPBACK, stamp_of)
+        served = cast("DeploymentHandle[Any]", handle)
+        yield ServeModelHandle(name, None, served, feed, lambda: LOOPBACK, stamp_of, on_loss)
     finally:
         feed.close()

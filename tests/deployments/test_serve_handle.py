@@ -143,3 +143,27 @@ async def test_what_the_replica_says_of_its_own_end_is_its_failure_with_the_stam
         with pytest.raises(ReplicaFailed, match="its engine ended") as raised:
             await anext(events)
     assert raised.value.stamp == Stamp(3.0, 9.0)
+
+
+async def test_a_loss_is_told_with_the_lease_of_the_attempt_and_its_replica() -> None:
+    losses: list[tuple[str, str]] = []
+    handle = FakeHandle(STARTED, token(1), "cut", lingers=True)
+    async with (
+        asyncio.timeout(WITHIN_S),
+        model_handle("m", handle, on_loss=lambda *lost: losses.append(lost)) as model,
+    ):
+        with pytest.raises(ReplicaFailed):
+            _ = [event async for event in model.generate(CALL)]
+    assert losses == [(CALL.ticket.lease_id, "replica-7")]
+
+
+async def test_a_call_that_failed_before_it_started_tells_of_no_loss() -> None:
+    losses: list[tuple[str, str]] = []
+    handle = FakeHandle(error=ActorDiedError())
+    async with (
+        asyncio.timeout(WITHIN_S),
+        model_handle("m", handle, on_loss=lambda *lost: losses.append(lost)) as model,
+    ):
+        with pytest.raises(ReplicaFailed):
+            _ = [event async for event in model.generate(CALL)]
+    assert losses == []

@@ -79,6 +79,10 @@ class Service:
         """The rank actors of this service, by the title that Ray gives them."""
         return [child for child in descendants(self.process.pid) if _is_rank(child)]
 
+    def replica_processes(self, deployment: str) -> list[psutil.Process]:
+        """The processes of a deployment's running replicas."""
+        return [psutil.Process(replica["pid"]) for replica in self.running_replicas()[deployment]]
+
     def _dashboard(self, method: str, document: dict[str, Any] | None = None) -> httpx.Response:
         """Asks Serve's REST API, with the token that Ray was started with: a plain `serve run` wants it."""
         headers = {"authorization": f"Bearer {RAY_TOKEN}"}

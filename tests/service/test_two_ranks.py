@@ -55,24 +55,28 @@ async def test_a_client_that_disconnects_frees_its_slot_on_both_ranks_within_a_s
     await check_a_disconnect_frees_its_slot(one_slot_tp2_service, MODEL, num_slots=1)
 
 
-@pytest.mark.parametrize("body", BODIES, ids=["greedy", "seeded"])
-async def test_a_stream_outlives_the_only_replica(one_slot_tp2_service: Service, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("victim", "number", "body"),
+    [
+        ("rank", signal.SIGKILL, BODIES[0]),
+        ("rank", signal.SIGSTOP, BODIES[1]),
+        ("replica", signal.SIGKILL, BODIES[1]),
+        ("replica", signal.SIGSTOP, BODIES[0]),
+    ],
+    ids=["rank-killed", "rank-stopped", "replica-killed", "replica-stopped"],
+)
+async def test_a_stream_outlives_the_only_replica(
+    one_slot_tp2_service: Service, victim: str, number: signal.Signals, body: dict[str, Any]
+) -> None:
     """Last in this module: the replica that the other tests used is replaced."""
     service = one_slot_tp2_service
-    kill_rank = partial(_signal_rank, service, 1, signal.SIGKILL)
-    stop_rank = partial(_signal_rank, service, 1, signal.SIGSTOP)
-    ranks = service.rank_processes()
-    assert len(ranks) == 2
-    await check_a_stream_outlives_its_replica(
-        service.base_url, MODEL, body, kill_rank if body["temperature"] == 0 else stop_rank
-    )
-    _, alive = await asyncio.to_thread(psutil.wait_procs, ranks, GONE_WITHIN_S)
-    assert not alive, "the ranks of the replica that failed are left"
+    ranks, replicas = service.rank_processes(), service.replica_processes(MODEL)
+    assert (len(ranks), len(replicas)) == (2, 1)
+    disturb = partial(os.kill, (ranks[1] if victim == "rank" else replicas[0]).pid, number)
+    await check_a_stream_outlives_its_replica(service.base_url, MODEL, body, disturb)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [*ranks, *replicas], GONE_WITHIN_S)
+    assert not alive, "processes of the replica that failed are left"
     assert _shared_memory_segments() == []
-
-
-def _signal_rank(service: Service, rank: int, number: signal.Signals) -> None:
-    os.kill(service.rank_processes()[rank].pid, number)
 
 
 def _shared_memory_segments() -> list[str]:
