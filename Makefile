@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bench
+.PHONY: help install serve test chaos check bench
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ serve: install ## Serve CONFIG (serve_config.yaml) on http://127.0.0.1:8000; Ctr
 
 test: install ## Run all tests
 	@$(BIN)/python -m pytest
+
+chaos: install ## Kill, stop and cut off parts of a real service under load, 200 times, and check the books
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 check: $(INSTALLED) ## Formatting, lint, types and import contracts
 	$(BIN)/ruff format --check .

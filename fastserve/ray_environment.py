@@ -81,6 +81,9 @@ def _haproxy_environment(run_folder: Path, haproxy: HAProxy) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.binary),
+        # A proxy that fails three checks in a row is replaced; meanwhile nobody can connect.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",
         "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy.max_connections),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(haproxy.metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(haproxy.stats_port),

@@ -1,0 +1,59 @@
+"""`python -m tests.chaos [--events N] [--seed S] [--kinds a,b]`: disturbs a real service, and checks the books."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from tests.chaos.cluster import running_cluster
+from tests.chaos.disturbances import DISTURBANCES
+from tests.chaos.run import Report, chaos
+
+
+def main(
+    events: Annotated[int, typer.Option(help="disturbances")] = 200,
+    seed: Annotated[int, typer.Option(help="decides the order of the kinds, the victims and the questions")] = 0,
+    kinds: Annotated[str, typer.Option(help="only these kinds, separated by commas")] = "",
+) -> None:
+    """Disturbs a service of two hosts in every way, one kind as often as the other, and checks the books."""
+    chosen = kinds.split(",") if kinds else list(DISTURBANCES)
+    with running_cluster() as cluster:
+        if cluster.hosts.cable is None and "network" in chosen:
+            typer.echo("network namespaces cannot be made here: the network is left alone")
+            chosen.remove("network")
+        report = asyncio.run(chaos(cluster, seed, in_random_order(chosen, events, seed), _say))
+    _tell(report)
+    sys.exit(0 if report.is_clean else 1)
+
+
+def in_random_order(kinds: list[str], number: int, seed: int) -> list[str]:
+    """Each kind as often as the others, give or take one."""
+    repeated = (kinds * (number // len(kinds) + 1))[:number]
+    random.Random(seed).shuffle(repeated)
+    return repeated
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _tell(report: Report) -> None:
+    typer.echo(f"\nseed {report.seed}; events: {dict(Counter(event.kind for event in report.events))}")
+    typer.echo(
+        f"requests sent: {report.books.num_sent}; ends: { {end.value: n for end, n in report.books.ends.items()} }"
+    )
+    typer.echo(f"connections broken with their own ingress, proxy or host: {len(report.books.excused)}")
+    typer.echo(f"longest gap in a stream: {report.slowest_gap_s:.1f} s")
+    typer.echo(f"least distance to the bound on order: {report.slack_s:.2f} s")
+    typer.echo(f"lost: {len(report.books.lost)}; left over: {report.left or 'nothing'}")
+    for entry in report.books.lost[:10]:
+        typer.echo(f"  {entry.request_id}: {entry.end.value}: {entry.detail}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,124 @@
+"""Owns one chaos run: load, disturbances at random moments, recovery, and what must be left, which is nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.chaos.books import Books, Event, balanced
+from tests.chaos.clients import Crowd, learned, questions
+from tests.chaos.cluster import MODEL, NUM_INGRESS, NUM_REPLICAS, Cluster
+from tests.chaos.disturbances import DISTURBANCES
+from tests.service.waiting import is_empty, metric_total, queue_of, until
+
+NUM_QUESTIONS = 24
+CALM_S = 2.0  # at most, between recovery and the next event
+WHOLE_WITHIN_S = 180.0
+ENDS_WITHIN_S = 240.0
+_ALSO = 0.25  # so often another event comes before the service has recovered from one
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run found. slack_s: the least distance to the bound on overtaking that any queue has seen."""
+
+    seed: int
+    events: list[Event]
+    books: Books
+    slowest_gap_s: float
+    slack_s: float
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return self.books.balance and not self.left and not self.slack_s < 0
+
+
+async def chaos(cluster: Cluster, seed: int, kinds: list[str], say: Say) -> Report:
+    """Disturbs the service once for each of `kinds`, in this order, while a crowd asks it questions."""
+    rng = random.Random(seed)
+    await until_whole(cluster)
+    asked = [await learned(cluster.service.base_url, body) for body in questions(MODEL, NUM_QUESTIONS, rng)]
+    crowd = Crowd(cluster.service.base_url, asked, random.Random(seed + 1))
+    asking = asyncio.create_task(crowd.run())
+    events: list[Event] = []
+    try:
+        while kinds:
+            batch = [kinds.pop(0)]
+            if kinds and rng.random() < _ALSO:
+                batch.append(kinds.pop(0))
+            events += await _disturb(cluster, crowd, batch, rng, len(events), say)
+    finally:
+        crowd.stop()
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            await asking
+    return await _report(cluster, crowd, events, seed)
+
+
+async def _disturb(
+    cluster: Cluster, crowd: Crowd, batch: list[str], rng: random.Random, number: int, say: Say
+) -> list[Event]:
+    await asyncio.sleep(rng.uniform(0.2, CALM_S))
+    done = []
+    for kind in batch:
+        at_s = time.monotonic()
+        what = await DISTURBANCES[kind](cluster, crowd, rng)
+        done.append((kind, at_s, what))
+        await asyncio.sleep(rng.uniform(0.0, CALM_S))
+    await until_whole(cluster)
+    over_s = time.monotonic()
+    events = [
+        Event(number + i, kind, at_s, over_s, what or "nobody there") for i, (kind, at_s, what) in enumerate(done)
+    ]
+    for event in events:
+        say(f"{event.number:4} {event.kind:16} {event.what:24} whole again after {over_s - event.at_s:5.1f} s")
+    return events
+
+
+async def until_whole(cluster: Cluster) -> None:
+    """Until all replicas run, and a request is answered."""
+    wanted = {MODEL: NUM_REPLICAS, "Ingress": NUM_INGRESS}
+
+    async def running() -> dict[str, int]:
+        try:
+            replicas = await asyncio.to_thread(cluster.service.running_replicas)
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            return {repr(error): 1}
+        return {name: len(found) for name, found in replicas.items()}
+
+    await until(running, lambda counts: counts == wanted, within_s=WHOLE_WITHIN_S)
+    async with httpx.AsyncClient(base_url=cluster.service.base_url, timeout=10) as http:
+        await until(lambda: _is_ready(http), bool, within_s=WHOLE_WITHIN_S)
+
+
+async def _is_ready(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def _report(cluster: Cluster, crowd: Crowd, events: list[Event], seed: int) -> Report:
+    await until_whole(cluster)
+    books = balanced(crowd.sent, crowd.entries, events)
+    async with httpx.AsyncClient(base_url=cluster.service.base_url, timeout=30) as http:
+        left = []
+        try:
+            await until(lambda: queue_of(http, MODEL), is_empty)
+        except AssertionError as error:
+            left.append(f"leases: {error}")
+        slack_s = await metric_total(http, "fastserve:overtaking_bound_margin_seconds")
+    gap_s = max((entry.worst_gap_s for entry in crowd.entries), default=0.0)
+    return Report(seed, events, books, gap_s, slack_s, left + segments())
+
+
+def segments() -> list[str]:
+    """Shared memory of ranks that still has a name: it loses that as soon as all have mapped it."""
+    return [f"/dev/shm/{path.name}" for path in Path("/dev/shm").iterdir() if path.name.startswith("deepspeed")]

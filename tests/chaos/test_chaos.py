@@ -1,0 +1,26 @@
+"""A short chaos run on real processes: `make chaos` is the long one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.cluster import running_cluster
+from tests.chaos.run import chaos
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
+
+SEED = 7
+KINDS = ["rank", "client", "haproxy", "network", "queue", "replica stopped", "ingress"]
+
+
+async def test_nothing_is_lost_doubled_or_left_behind_when_one_part_after_the_other_fails() -> None:
+    said: list[str] = []
+    with running_cluster() as cluster:
+        kinds = [kind for kind in KINDS if kind != "network" or cluster.hosts.cable is not None]
+        report = await chaos(cluster, SEED, kinds, said.append)
+    print("\n".join(said))  # noqa: T201 - shown where the test fails
+    assert [(entry.request_id, entry.end, entry.detail) for entry in report.books.lost] == []
+    assert report.left == []
+    assert report.slack_s >= 0
+    assert report.is_clean
+    assert report.books.num_sent > len(KINDS)
