@@ -21,6 +21,8 @@ from deployments.telemetry.metrics_hub import MetricsHub
 from deployments.user_config import INGRESS_NAME
 
 REPLICA_NUM_CPUS = 0.1
+MODEL_SHUTDOWN_S = 120.0  # an answer that takes longer goes on with another replica
+INGRESS_SHUTDOWN_S = 600.0  # with an ingress its connections end, so it waits for the last answer
 INGRESS_MAX_ONGOING = 100_000  # admission is the queue's: Serve's own limit in front of it must never be the first
 
 
@@ -34,6 +36,7 @@ def build(args: ServingConfig) -> Application:
         ray_actor_options={"num_cpus": REPLICA_NUM_CPUS},
         deployment_actors=[_deployment_actor(METRICS_HUB, MetricsHub)],
         health_check_period_s=1,
+        graceful_shutdown_timeout_s=INGRESS_SHUTDOWN_S,
     )(IngressReplica)
     return ingress.bind(args, models)
 
@@ -50,7 +53,7 @@ def _model_deployment(model: ModelConfig, has_gpu: bool) -> Application:
         request_router_config=RequestRouterConfig(request_router_class=PriorityRouter),  # type: ignore[arg-type]
         deployment_actors=[_deployment_actor(QUEUE, PriorityQueue)],
         health_check_period_s=1,
-        graceful_shutdown_timeout_s=120,
+        graceful_shutdown_timeout_s=MODEL_SHUTDOWN_S,
     )(ModelReplica)
     return deployment.bind(config, resources)
 

@@ -73,6 +73,16 @@ class GenerationFailed(ServingError):
 
 
 @dataclass(eq=False)
+class ServiceEnding(ServingError):
+    """The service is being ended. Caught by the ingress; the next one may be up soon."""
+
+    retry_after_s: float = 5.0
+
+    def __str__(self) -> str:
+        return "the service is ending, and takes no more requests"
+
+
+@dataclass(eq=False)
 class PoolFull(ServingError):
     """The preprocessing pool holds as much work as it may. Caught by the ingress."""
 
@@ -145,6 +155,7 @@ SHAPES: dict[type[Exception], Shape] = {
     ReplicaFailed: Shape(503, "service_unavailable_error", "replica_failed"),
     PoisonRequest: Shape(500, "server_error", "poison_request"),
     GenerationFailed: Shape(500, "server_error", "generation_failed"),
+    ServiceEnding: Shape(503, "service_unavailable_error", "service_ending"),
     QueueLost: Shape(503, "service_unavailable_error", "queue_unavailable"),
     ModelUnavailable: Shape(503, "service_unavailable_error", "model_unavailable"),
 }

@@ -15,12 +15,14 @@ from ray.serve._private.long_poll import LongPollClient
 from ray.serve.handle import DeploymentHandle
 from ray.util import get_node_ip_address
 
+from deployments.api.gate import Gate
 from deployments.api.ingress import create_api
 from deployments.api.model_service import ModelCard, ModelService
 from deployments.api.preprocess import Preprocessor
 from deployments.api.scored_pool import ScoredPool
 from deployments.cluster_view import ServeClusterView
 from deployments.config import ModelConfig, ServingConfig
+from deployments.ending import folder_of_launcher, follow
 from deployments.feed.receiver import TokenFeed
 from deployments.queueing.lines import configure_queue, granted_stamp, report_loss
 from deployments.queueing.membership import watch_membership
@@ -54,13 +56,17 @@ class IngressReplica:
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
+        self._gate = Gate()
         self._reporting: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._watches: list[LongPollClient] = []
         self._configure_queues()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve's hook: called once, on the replica's event loop, after the constructor."""
         self._reporting = loud_task(self._reporter.run(), "the ingress's metrics")
+        if (folder := folder_of_launcher()) is not None:
+            self._ending = loud_task(follow(folder, self._gate), "the look-out for the end of the service")
         cluster = ServeClusterView(self._app_name, list(self._models), self._reporter)
         self._watches = [self._watch(name, cluster) for name in self._models]
         preprocessor = Preprocessor(self._pool)
@@ -71,6 +77,7 @@ class IngressReplica:
             make_logger(),
             cluster,
             preprocessor,
+            self._gate,
             says_request_id=False,
         )
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deployments.ending import ANSWERS_WITHIN_S, FOLDER_VARIABLE, LOOK_EVERY_S, EndingFolder
 from fastserve.errors import FastServeError
 from fastserve.haproxy import find_haproxy, write_wrapper
 from fastserve.ports import LOOPBACK, PortRange, claimed_range, free_port, is_taken
@@ -31,7 +33,8 @@ from fastserve.service_watch import watch
 from fastserve.start_watch import StartOutcome
 
 DASHBOARD_PORT = 8265
-_DRAIN_S = 15.0
+_MORE_S = 2.0  # than the ingresses give themselves
+_ENDS_WITHIN_S = 8.0  # Serve, which has nothing left to answer
 _MAX_OPEN_FILES = 1_048_576
 _FILES_PER_CONNECTION = 2  # HAProxy's two ends
 _OTHER_FILES = 1_000
@@ -96,6 +99,8 @@ def _serving(config: Path, dashboard_port: int, max_connections: int) -> Iterato
     with tempfile.TemporaryDirectory(prefix="fs-", dir=_SHORT_FOLDER) as run_folder, claimed_range() as replica_ports:
         haproxy = _haproxy(Path(run_folder), replica_ports, max_connections)
         environment = ray_environment(os.environ, Path(run_folder), haproxy)
+        ending = EndingFolder(Path(environment[FOLDER_VARIABLE]))
+        ending.path.mkdir(exist_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-m", "fastserve.local_ray", str(config), str(dashboard_port)],
             env=environment,
@@ -105,7 +110,8 @@ def _serving(config: Path, dashboard_port: int, max_connections: int) -> Iterato
         try:
             yield _Serving(process, environment)
         finally:
-            _drain(process)
+            _let_answer(ending)
+            _end(process)
             end_descendants()
 
 
@@ -123,12 +129,20 @@ def _look(service: _Serving, address: ServiceAddress, dashboard_url: str) -> Sta
     return StartOutcome() if is_ready(address.base_url) else None
 
 
-def _drain(process: subprocess.Popen[bytes]) -> None:
-    """Lets Serve finish what it is answering, for at most 15 seconds. What is left then is ended with the rest."""
+def _let_answer(ending: EndingFolder) -> None:
+    """Until every ingress has answered what it was asked: each sees to it that this does not take for ever."""
+    ending.announce()
+    deadline = time.monotonic() + ANSWERS_WITHIN_S + _MORE_S
+    while ending.at_work() and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """What of Serve does not end in time is ended with the rest."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_DRAIN_S)
+        process.wait(_ENDS_WITHIN_S)
 
 
 def _allow_many_files() -> int:

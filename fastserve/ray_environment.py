@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployments.ending import FOLDER_VARIABLE
 from fastserve.ports import PortRange
 
 _MIN_REPLICA_PORT = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"
@@ -54,6 +55,7 @@ def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy
     added = {
         **_SELDOM,
         "TMPDIR": str(run_folder),
+        FOLDER_VARIABLE: str(run_folder / "ending"),
         "RAY_TMPDIR": given.get("TMPDIR", "/tmp"),  # Ray's sessions and their logs stay where its tools look for them
         "RAY_AUTH_MODE": "disabled",  # a token file that happens to lie in the home folder would switch it on
         "RAY_USAGE_STATS_ENABLED": "0",

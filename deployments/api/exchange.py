@@ -18,6 +18,7 @@ from deployments.api.answer_parts import Gathering
 from deployments.api.answer_writer import AnswerWriter, as_event
 from deployments.api.auth import Tenant, tenant_of
 from deployments.api.disconnect import until_disconnected
+from deployments.api.gate import Gate
 from deployments.api.generation import ChoiceDelta, ChoiceEvent, generate_all
 from deployments.api.http_sender import HttpSender
 from deployments.api.model_service import ModelService
@@ -85,6 +86,7 @@ class Surroundings:
     settings: Callable[[], IngressUserConfig]
     telemetry: Telemetry
     pool: ScoredPool
+    gate: Gate
     clock: Callable[[], float]
     unix_clock: Callable[[], float]
 
@@ -108,7 +110,8 @@ class Exchange(Response, Generic[BodyT]):
         record = RequestRecord(request_id_of(scope), scope["path"], clock, arrived_s=clock())
         sender = HttpSender(send, self._around.settings().bounds.max_stalled_s)
         try:
-            await self._converse(request, sender, record)
+            async with self._around.gate.passing():
+                await self._converse(request, sender, record)
             record.end(200)
         except ClientDisconnected as gone:
             record.end(CLIENT_CLOSED_REQUEST, gone.code)

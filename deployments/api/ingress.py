@@ -18,12 +18,13 @@ from starlette.responses import Response
 from deployments.api.auth import tenant_of
 from deployments.api.exchange import Exchange, Surroundings
 from deployments.api.flows import ChatFlow, CompletionFlow, GenerateFlow, Workshop
+from deployments.api.gate import Gate
 from deployments.api.ingress_ports import ClusterView
 from deployments.api.model_service import ModelService
 from deployments.api.preprocess import Preprocessor
 from deployments.api.request_id import RequestIdMiddleware, request_id_of
 from deployments.api.request_telemetry import Telemetry
-from deployments.errors import ApiError, internal_error, model_not_found
+from deployments.errors import ApiError, ServiceEnding, internal_error, model_not_found
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.user_config import IngressUserConfig
 from scheduling.snapshot import QueueSnapshot
@@ -44,12 +45,14 @@ class Ingress:
         telemetry: Telemetry,
         cluster: ClusterView,
         preprocessor: Preprocessor,
+        gate: Gate,
     ) -> None:
         workshop = Workshop(preprocessor, time.monotonic, time.time)
         self._models = models
         self._settings = settings
         self._cluster = cluster
-        self._around = Surroundings(models, settings, telemetry, preprocessor.pool, time.monotonic, time.time)
+        self._gate = gate
+        self._around = Surroundings(models, settings, telemetry, preprocessor.pool, gate, time.monotonic, time.time)
         self._chat = ChatFlow(workshop)
         self._completion = CompletionFlow(workshop)
         self._generate = GenerateFlow(workshop)
@@ -84,7 +87,7 @@ class Ingress:
 
     async def readyz(self) -> Response:
         """Whether a request would be accepted now."""
-        reason = await self._cluster.why_not_ready()
+        reason = str(ServiceEnding()) if self._gate.is_closed else await self._cluster.why_not_ready()
         if reason is not None:
             raise ApiError(
                 503, reason, type="service_unavailable_error", code="not_ready", retry_after_s=RETRY_WHEN_READY_S
@@ -113,11 +116,12 @@ def create_api(
     log: structlog.typing.FilteringBoundLogger,
     cluster: ClusterView,
     preprocessor: Preprocessor,
+    gate: Gate | None = None,
     *,
     says_request_id: bool = True,
 ) -> FastAPI:
     """The application that answers HTTP. says_request_id: see `RequestIdMiddleware`."""
-    ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor)
+    ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor, gate or Gate())
     # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
     api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
     api.add_api_route("/v1/chat/completions", ingress.chat_completions, methods=["POST"])

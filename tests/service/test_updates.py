@@ -83,7 +83,7 @@ async def test_answers_outlive_the_word_to_end_and_the_service_says_that_it_take
     two_replicas: Service,
 ) -> None:
     """Last: the service is gone afterwards."""
-    question = await learned(two_replicas.base_url, {**LONG, "max_tokens": 600, "stream": False})
+    question = await learned(two_replicas.base_url, {**LONG, "max_tokens": 500, "stream": False})
     asking = [asyncio.create_task(ask(two_replicas.base_url, question, f"last-{i}")) for i in range(NUM_STREAMS)]
     async with httpx.AsyncClient(base_url=two_replicas.base_url) as http:
         await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] == NUM_STREAMS)
@@ -117,7 +117,9 @@ async def num_running(service: Service) -> dict[str, int]:
 async def is_new(service: Service, before: dict[str, set[str]]) -> bool:
     """Whether as many replicas as before run, and none of those."""
     now = await asyncio.to_thread(service.replica_ids)
-    return all(len(now[name]) == len(before[name]) and not now[name] & before[name] for name in before)
+    return now.keys() == before.keys() and all(
+        len(now[name]) == len(before[name]) and not now[name] & before[name] for name in before
+    )
 
 
 async def readiness(http: httpx.AsyncClient) -> int:
