@@ -105,7 +105,13 @@ class IngressReplica:
     def _configure_queues(self) -> None:
         settings = self._settings
         objectives = {name: ClassObjective(one.min_priority, one.ttft_s) for name, one in settings.classes.items()}
-        told = Configure(settings.score_policy(), settings.admission_bounds(), settings.tenant_weights(), objectives)
+        told = Configure(
+            settings.score_policy(),
+            settings.admission_bounds(),
+            settings.tenant_weights(),
+            objectives,
+            settings.quotas(),
+        )
         for name in self._models:
             configure_queue(self._app_name, name, told)
 

@@ -31,19 +31,19 @@ async def test_with_no_tenants_everyone_is_default_whatever_key_they_bear() -> N
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic key-a", "Bearer key-c", "key-a"])
 def test_with_tenants_a_key_that_nobody_holds_is_a_401(authorization: str | None) -> None:
     with pytest.raises(ApiError) as refused:
-        tenant_of(authorization, _two_tenants().tenants)
+        tenant_of(authorization, _two_tenants())
     assert refused.value.status == 401
 
 
 def test_a_key_may_stand_in_the_file_as_its_digest() -> None:
-    tenant = tenant_of("Bearer key-b", _two_tenants().tenants)
+    tenant = tenant_of("Bearer key-b", _two_tenants())
     assert tenant.name == "b"
 
 
 def test_a_digest_is_not_itself_a_key() -> None:
     digest = hashlib.sha256(b"key-b").hexdigest()
     with pytest.raises(ApiError):
-        tenant_of(f"Bearer sha256:{digest}", _two_tenants().tenants)
+        tenant_of(f"Bearer sha256:{digest}", _two_tenants())
 
 
 async def test_the_key_names_the_tenant_and_guards_every_route_that_tells_something() -> None:
