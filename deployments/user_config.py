@@ -21,6 +21,12 @@ MIB = 2**20
 Priority = Annotated[float, Field(ge=-100, le=100)]
 
 
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("an absolute path: every ingress reads it, from whatever folder it runs in")
+    return path
+
+
 class ClassConfig(Settings):
     """A service class: priorities from `min_priority` up to the next class, and the objectives of its goodput.
 
@@ -88,7 +94,7 @@ class IngressUserConfig(TopSettings):
     policy, quantum_tokens, promote_after_s: see `ScorePolicy`. bounded_overtaking: refuse a policy and weights under
     which nothing bounds for how long others may be served first. tiers: the priority of each `service_tier`; those not
     named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none everyone is the
-    tenant `default`.
+    tenant `default`. tenant_keys_file, tenant_keys_env: where more of them stand, see `KeySource`.
     """
 
     policy: PolicyName = "aged"
@@ -104,6 +110,8 @@ class IngressUserConfig(TopSettings):
     tenants: dict[Annotated[str, Field(min_length=1), AfterValidator(checked_key)], TenantConfig] = Field(
         default_factory=dict
     )
+    tenant_keys_file: Annotated[str, AfterValidator(_absolute)] | None = None
+    tenant_keys_env: Annotated[str, Field(min_length=1)] | None = None
     bounds: BoundsConfig = BoundsConfig()
     failover: FailoverConfig = FailoverConfig()
 

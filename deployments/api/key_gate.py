@@ -1,4 +1,4 @@
-"""Owns that those without a key are told nothing but whether the service is well. Knows no route but those of health."""
+"""Owns that without a key one is told nothing but whether the service is well. Knows no route but those of health."""
 
 from __future__ import annotations
 
