@@ -77,6 +77,40 @@ async def test_more_priority_than_the_tenant_has_is_a_403_by_number_and_by_tier(
 
 
 @pytest.mark.parametrize(
+    ("max_priority", "fields", "status"),
+    [
+        (-5, {}, 403),
+        (-5, {"priority": -4.9}, 403),
+        (-5, {"priority": -5}, 200),
+        (-5, {"priority": -100}, 200),
+        (-5, {"service_tier": "default"}, 403),
+        (-5, {"service_tier": "flex"}, 200),
+        (-5, {"service_tier": "priority", "priority": -5}, 200),
+        (-5, {"service_tier": "flex", "priority": 0}, 403),
+        (0, {"priority": 0.001}, 403),
+        (0, {"service_tier": "auto"}, 200),
+        (10, {"service_tier": "priority"}, 200),
+        (9.9, {"service_tier": "priority"}, 403),
+    ],
+)
+async def test_a_priority_above_the_grant_is_refused_and_never_lowered(
+    max_priority: float, fields: dict[str, object], status: int
+) -> None:
+    settings = parse_user_config({"tenants": {"key": {"name": "a", "max_priority": max_priority}}})
+    async with serving(settings=settings) as service:
+        answers = [
+            await service.post(CHAT, chat_body(**fields), authorization="Bearer key"),
+            await service.post(
+                "/v1/completions", {"model": "fake", "prompt": "Hi", **fields}, authorization="Bearer key"
+            ),
+        ]
+        if "service_tier" not in fields:
+            answers.append(await service.post("/generate", {"prompt": "Hi", **fields}, authorization="Bearer key"))
+    assert {answer.status_code for answer in answers} == {status}
+    assert bool(service.handle.calls) == (status == 200)
+
+
+@pytest.mark.parametrize(
     ("fields", "priority", "service_class"),
     [
         ({}, 0.0, "standard"),
