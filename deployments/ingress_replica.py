@@ -112,8 +112,9 @@ class IngressReplica:
 
     async def __del__(self) -> None:
         """Serve's destructor, called once the replica has drained."""
-        if getattr(self, "_following_keys", None) is not None:
-            self._following_keys.cancel()
+        following: asyncio.Task[None] | None = getattr(self, "_following_keys", None)
+        if following is not None:
+            following.cancel()
         if hasattr(self, "_feed"):
             self._feed.close()
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+_SEPARATORS = (",", ":")  # as orjson's
 # Without the values of local variables: prompts are among them.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
@@ -36,7 +37,7 @@ def _line(event: Any, **_: object) -> str:
     try:
         text = orjson.dumps(event, default=str).decode()
     except TypeError:  # a lone surrogate, or a number of more than 64 bits
-        text = json.dumps(event, default=str)
+        text = json.dumps(event, default=str, separators=_SEPARATORS)
     if not text.isascii():
-        text = json.dumps(orjson.loads(text))
+        text = json.dumps(orjson.loads(text), separators=_SEPARATORS)
     return text.replace("\x7f", "\\u007f")
