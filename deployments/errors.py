@@ -6,7 +6,15 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, WaitTooLong
+from scheduling.errors import (
+    DeadlinePassed,
+    DeadlineUnmeetable,
+    LargerThanQuota,
+    NeverFits,
+    QueueFull,
+    QuotaSpent,
+    WaitTooLong,
+)
 from scheduling.score import Stamp
 
 
@@ -149,6 +157,8 @@ SHAPES: dict[type[Exception], Shape] = {
     QueueFull: Shape(429, "rate_limit_error", "queue_full"),
     WaitTooLong: Shape(429, "rate_limit_error", "wait_too_long"),
     DeadlineUnmeetable: Shape(429, "rate_limit_error", "deadline_unmeetable"),
+    QuotaSpent: Shape(429, "rate_limit_error", "rate_limit_exceeded"),
+    LargerThanQuota: Shape(400, "invalid_request_error", "request_exceeds_quota"),
     PoolFull: Shape(429, "rate_limit_error", "queue_full"),
     DeadlinePassed: Shape(408, "timeout_error", "deadline_passed"),
     NeverFits: Shape(400, "invalid_request_error", "context_length_exceeded"),

@@ -24,6 +24,7 @@ from deployments.cluster_view import ServeClusterView
 from deployments.config import ModelConfig, ServingConfig
 from deployments.ending import folder_of_launcher, follow
 from deployments.feed.receiver import TokenFeed
+from deployments.key_source import KeySource, follow_keys, warn_of_readers
 from deployments.queueing.lines import configure_queue, granted_stamp, report_loss
 from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
@@ -33,7 +34,7 @@ from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from deployments.telemetry.ray_metrics import RaySink
-from deployments.user_config import IngressUserConfig, parse_user_config
+from deployments.user_config import IngressUserConfig
 from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.tokenizer import Tokenizer
@@ -51,22 +52,27 @@ class IngressReplica:
         context = serve.get_replica_context()
         self._app_name: str = context.app_name
         self._settings = IngressUserConfig()
+        self._keys = KeySource(None)
+        self._log = make_logger()
         self._feed = TokenFeed()
         self._models = {model.name: self._service_of(model, handles[model.name]) for model in config.models}
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
         self._gate = Gate()
-        self._reporting: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._works: list[asyncio.Task[None]] = []
         self._watches: list[LongPollClient] = []
         self._configure_queues()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve's hook: called once, on the replica's event loop, after the constructor."""
-        self._reporting = loud_task(self._reporter.run(), "the ingress's metrics")
+        following = follow_keys(lambda: self._keys, self._take, self._log)
+        self._works = [
+            loud_task(self._reporter.run(), "the ingress's metrics"),
+            loud_task(following, "the watch of the file of API keys"),
+        ]
         if (folder := folder_of_launcher()) is not None:
-            self._ending = loud_task(follow(folder, self._gate), "the look-out for the end of the service")
+            self._works.append(loud_task(follow(folder, self._gate), "the look-out for the end of the service"))
         cluster = ServeClusterView(self._app_name, list(self._models), self._reporter)
         self._watches = [self._watch(name, cluster) for name in self._models]
         preprocessor = Preprocessor(self._pool)
@@ -74,7 +80,7 @@ class IngressReplica:
             self._models,
             lambda: self._settings,
             self._metrics,
-            make_logger(),
+            self._log,
             cluster,
             preprocessor,
             self._gate,
@@ -95,24 +101,40 @@ class IngressReplica:
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Takes new settings.
+        """Takes new settings, with the keys that they name: nobody is served before those are known.
 
         Raises:
             ConfigError: they are wrong; the old ones stay.
         """
-        self._settings = parse_user_config(user_config)
+        keys = KeySource(user_config)
+        settings = keys.read()
+        self._keys = keys
+        self._take(settings)
+        warn_of_readers(keys, self._log)
+
+    def _take(self, settings: IngressUserConfig) -> None:
+        self._settings = settings
         self._pool.max_pending = self._settings.bounds.max_pending_prompts
         self._configure_queues()
 
     async def __del__(self) -> None:
         """Serve's destructor, called once the replica has drained."""
+        following: asyncio.Task[None] | None = getattr(self, "_following_keys", None)
+        if following is not None:
+            following.cancel()
         if hasattr(self, "_feed"):
             self._feed.close()
 
     def _configure_queues(self) -> None:
         settings = self._settings
         objectives = {name: ClassObjective(one.min_priority, one.ttft_s) for name, one in settings.classes.items()}
-        told = Configure(settings.score_policy(), settings.admission_bounds(), settings.tenant_weights(), objectives)
+        told = Configure(
+            settings.score_policy(),
+            settings.admission_bounds(),
+            settings.tenant_weights(),
+            objectives,
+            settings.quotas(),
+        )
         for name in self._models:
             configure_queue(self._app_name, name, told)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.config import ServingConfig
 from deployments.config_errors import ConfigError
+from deployments.key_source import KeySource
 from deployments.problems import Problem, insides_withheld, model_in, problems_of, unknown_key, without_insides
 from deployments.scaling_settings import scaling_problems
 from deployments.serve_fields import deployment_problems, http_problems, max_replicas, shape_problems
+from deployments.unique_keys import UniqueKeys
 from deployments.user_config import INGRESS_NAME, IngressUserConfig, parse_user_config
 
 IMPORT_PATH = "deployments.app:build"
@@ -71,7 +73,7 @@ def load_serve_config(path: str | Path) -> ValidatedServeConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(), _UniqueKeys)
+        document = yaml.load(path.read_text(), UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
         raise _wrong(str(path), str(error), "a readable file") from None
     except yaml.MarkedYAMLError as error:
@@ -132,7 +134,9 @@ def _max_open_requests(application: _Application, serving: ServingConfig, user_c
 def _user_config(application: _Application) -> IngressUserConfig:
     for path, fields in application.deployments():
         if fields.get("name") == INGRESS_NAME:
-            return parse_user_config(fields.get("user_config"), f"{path}.user_config")
+            source = KeySource(fields.get("user_config"), path=f"{path}.user_config")
+            source.check_what_is_here()
+            return source.settings
     return parse_user_config(None)
 
 
@@ -172,16 +176,3 @@ def _unknown_keys(model: type[BaseModel], value: object, path: str) -> Iterator[
 
 def _wrong(path: str, value: object, expected: str) -> ConfigError:
     return ConfigError([Problem(path, "invalid", value, expected)])
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent replacement. It may be an API key: not shown."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, "a key stands twice", key_node.start_mark)
-            seen.add(str(key))
-        return super().construct_mapping(node, deep)

@@ -1,12 +1,15 @@
-"""Owns what may stand for an API key in the settings, and that no message shows one. Knows no HTTP and no tenants."""
+"""Owns what may stand for an API key in the settings, its digest, and that no message shows it. Knows no HTTP."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import secrets
 from collections.abc import Sequence
 
 SHA256_PREFIX = "sha256:"
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_NUM_ACCOUNT_DIGITS = 16
 
 
 def checked_key(key: str) -> str:
@@ -14,6 +17,26 @@ def checked_key(key: str) -> str:
     if key.startswith(SHA256_PREFIX) and not _SHA256.fullmatch(key.removeprefix(SHA256_PREFIX)):
         raise ValueError(f"{SHA256_PREFIX} and 64 hex digits, which is what a key's SHA-256 has")
     return key
+
+
+def new_key() -> str:
+    """A key that nobody can guess: 256 random bits."""
+    return f"fs-{secrets.token_urlsafe(32)}"
+
+
+def digest_of(key: str) -> str:
+    """Of a key as a client sends it. One round is enough for keys that are random; it is no way to keep passwords."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def configured_digest(key: str) -> str:
+    """Of a key as it stands in the settings."""
+    return key.removeprefix(SHA256_PREFIX).lower() if key.startswith(SHA256_PREFIX) else digest_of(key)
+
+
+def account_of(digest: str) -> str:
+    """What the queue knows a key by: enough of its digest to tell it from others, too little to be asked with."""
+    return digest[:_NUM_ACCOUNT_DIGITS]
 
 
 def without_key(location: Sequence[int | str], settings: object) -> tuple[int | str, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from deployments.problems import Withheld, without_insides
 from deployments.settings import Positive, Settings, TopSettings
-from deployments.tenant_keys import checked_key, is_key, without_key
+from deployments.tenant_keys import account_of, checked_key, configured_digest, is_key, without_key
 from scheduling.admission import AdmissionBounds
+from scheduling.quotas import QuotaLimits
 from scheduling.score import PolicyName, ScorePolicy
 
 INGRESS_NAME = "Ingress"
@@ -17,6 +19,12 @@ MAX_WAITING = 100_000
 MIB = 2**20
 
 Priority = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("an absolute path: every ingress reads it, from whatever folder it runs in")
+    return path
 
 
 class ClassConfig(Settings):
@@ -32,11 +40,24 @@ class ClassConfig(Settings):
 
 
 class TenantConfig(Settings):
-    """Who holds an API key. max_priority: the most that it may ask for. weight: its share where tenants compete."""
+    """Who holds an API key. max_priority: the most that it may ask for. weight: its share where tenants compete.
+
+    max_requests_per_min, max_tokens_per_min: of the key, not of all the tenant's keys. Tokens: prompt and the longest
+    answer, until it is known how long it was.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     max_priority: Priority = 100.0
+    max_requests_per_min: Annotated[int, Field(ge=1)] | None = None
+    max_tokens_per_min: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def quota(self) -> QuotaLimits | None:
+        """None for a key without limits, of which nobody need keep count."""
+        if self.max_requests_per_min is None and self.max_tokens_per_min is None:
+            return None
+        return QuotaLimits(self.max_requests_per_min, self.max_tokens_per_min)
 
 
 class BoundsConfig(Settings):
@@ -73,7 +94,7 @@ class IngressUserConfig(TopSettings):
     policy, quantum_tokens, promote_after_s: see `ScorePolicy`. bounded_overtaking: refuse a policy and weights under
     which nothing bounds for how long others may be served first. tiers: the priority of each `service_tier`; those not
     named keep their default. tenants: by API key, or by `sha256:` and the key's hex digest; with none everyone is the
-    tenant `default`.
+    tenant `default`. tenant_keys_file, tenant_keys_env: where more of them stand, see `KeySource`.
     """
 
     policy: PolicyName = "aged"
@@ -89,6 +110,8 @@ class IngressUserConfig(TopSettings):
     tenants: dict[Annotated[str, Field(min_length=1), AfterValidator(checked_key)], TenantConfig] = Field(
         default_factory=dict
     )
+    tenant_keys_file: Annotated[str, AfterValidator(_absolute)] | None = None
+    tenant_keys_env: Annotated[str, Field(min_length=1)] | None = None
     bounds: BoundsConfig = BoundsConfig()
     failover: FailoverConfig = FailoverConfig()
 
@@ -136,6 +159,16 @@ class IngressUserConfig(TopSettings):
             max_wait_s=self.bounds.max_predicted_wait_s,
             max_wait_s_by_class={name: wait_s for name, wait_s in own.items() if wait_s is not None},
         )
+
+    @cached_property
+    def tenants_by_digest(self) -> dict[str, TenantConfig]:
+        """Tenants by their key's digest: a look-up by digest takes no time that depends on the key's characters."""
+        return {configured_digest(key): tenant for key, tenant in self.tenants.items()}
+
+    def quotas(self) -> dict[str, QuotaLimits]:
+        """By account, of all keys that have any."""
+        limits = {account_of(digest): tenant.quota for digest, tenant in self.tenants_by_digest.items()}
+        return {account: quota for account, quota in limits.items() if quota is not None}
 
     def tenant_weights(self) -> dict[str, float]:
         """By tenant's name; all keys of one tenant have the same weight."""

@@ -7,11 +7,12 @@ checkpoint is ever run.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from engine.safetensors_header import HeaderError, StoredTensor, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -63,18 +64,23 @@ def resolve(source: str) -> Path:
         return _embedded(source.removeprefix(EMBEDDED_PREFIX))
     folder = Path(source).expanduser()
     if source and folder.is_dir():
-        _check_links(_checked(folder))
-        return folder
+        return _checked(folder)
     if _HUB_ID.fullmatch(source):
         return _checked(_download(source))
     raise ModelNotFound(f"source: expected a directory, a hub id (org/name) or embedded:NAME, got {source!r}")
 
 
 def load_model(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    """The whole model on the CPU, in `dtype`, with the named attention."""
+    """The whole model on the CPU, in `dtype`, with the named attention.
+
+    Raises:
+        CheckpointError: a file's header is wrong; none has been mapped then.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    for path in weight_files(folder):
+        _stored(path)
     logging.disable_progress_bar()  # one bar a rank, in a log file
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -114,12 +120,12 @@ def read_config(folder: Path) -> PretrainedConfig:
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Bytes of all the checkpoint's tensors once they are loaded in `dtype`; reads headers only."""
-    return sum(_num_elements(path) for path in weight_files(folder)) * dtype.itemsize
+    return sum(each.num_elements for path in weight_files(folder) for each in _stored(path)) * dtype.itemsize
 
 
 def is_stored_as(folder: Path, dtype: torch.dtype) -> bool:
     """Whether every tensor of the checkpoint is of `dtype`, so that none has to be converted; reads headers only."""
-    return all(_stored_types(path) == {_STORED[str(dtype)]} for path in weight_files(folder))
+    return all({each.dtype for each in _stored(path)} == {_STORED[str(dtype)]} for path in weight_files(folder))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -137,18 +143,11 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in shards] or sorted(folder.glob(WEIGHTS))
 
 
-def _stored_types(path: Path) -> set[str]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as tensors:
-        return {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
-
-
-def _num_elements(path: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as tensors:
-        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+def _stored(path: Path) -> list[StoredTensor]:
+    try:
+        return read_header(path)
+    except (HeaderError, OSError) as error:
+        raise CheckpointError(f"{path}: no sound safetensors file: {error}") from None
 
 
 def _embedded(name: str) -> Path:
@@ -176,6 +175,7 @@ def _download(hub_id: str) -> Path:
 
 
 def _checked(folder: Path) -> Path:
+    _check_links(folder)
     if not (folder / "config.json").is_file():
         raise ModelNotFound(f"{folder}: no config.json")
     if (folder / "adapter_config.json").exists():
@@ -186,10 +186,18 @@ def _checked(folder: Path) -> Path:
 
 
 def _check_links(folder: Path) -> None:
-    root = folder.resolve()
+    """Nothing leads out of the folder; in the hub's cache, a snapshot's files lead to the same model's blobs."""
+    root = _hub_folder(folder.resolve()) or folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise UnsafeCheckpoint(f"{path}: a link to {path.resolve()}, outside {root}")
+
+
+def _hub_folder(folder: Path) -> Path | None:
+    """`models--ORG--NAME` of `models--ORG--NAME/snapshots/COMMIT`; None for a folder of another layout."""
+    model = folder.parent.parent
+    is_snapshot = folder.parent.name == "snapshots" and model.name.startswith("models--")
+    return model if is_snapshot else None
 
 
 def _shard_names(folder: Path) -> list[str]:

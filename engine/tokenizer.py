@@ -81,7 +81,7 @@ class Tokenizer:
             rendered = self._template.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as refusal:
+        except (TemplateError, OverflowError) as refusal:  # the sandbox's word for a range that is too long
             raise TemplateRefused(f"the model's chat template refuses the messages: {refusal}") from refusal
         return str(rendered)
 

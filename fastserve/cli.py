@@ -58,6 +58,16 @@ def validate(config: ConfigPath = Path("serve_config.yaml")) -> None:
     out.print(f"[green]{config} is valid[/]")
 
 
+@app.command()
+def key() -> None:
+    """A new API key for a client, and the line that lets it in: the service need not know the key itself."""
+    from deployments.tenant_keys import SHA256_PREFIX, digest_of, new_key
+
+    made = new_key()
+    out.print(f"key:  {made}", soft_wrap=True, highlight=False)
+    out.print(f"line: '{SHA256_PREFIX}{digest_of(made)}': {{name: NAME}}", soft_wrap=True, highlight=False)
+
+
 @models_app.command("list")
 def list_models() -> None:
     """Which embedded models there are, and where the installed ones lie."""

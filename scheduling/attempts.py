@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduling.lease_desk import LeaseDesk
 from scheduling.leases import Lease, LeaseStatus
 from scheduling.queued import QueuedTicket
+from scheduling.quotas import Quotas
 from scheduling.request import Ticket
 from scheduling.service_rate import ServiceRate
 from scheduling.unsettled import Unsettled
@@ -17,10 +18,11 @@ class Attempts:
     What a method means is said in `Dispatcher`.
     """
 
-    def __init__(self, room: WaitingRoom, leases: LeaseDesk, rate: ServiceRate) -> None:
+    def __init__(self, room: WaitingRoom, leases: LeaseDesk, rate: ServiceRate, quotas: Quotas) -> None:
         self._room = room
         self._leases = leases
         self._rate = rate
+        self._quotas = quotas
         self._unsettled = Unsettled()
 
     def known(self, ticket: Ticket, owner: str, now_s: float) -> QueuedTicket | None:
@@ -72,7 +74,9 @@ class Attempts:
 
     def end(self, lease_id: str, num_served: int | None) -> None:
         """An end is told by several, in any order; the first that says what was served is believed."""
-        self._room.take(lease_id)
+        waited = self._room.take(lease_id)
+        if waited is not None and waited.parked_on is None:
+            self._quotas.settle(waited.ticket.claim, waited.ticket.num_tokens, num_served or 0)
         lease = self._leases.end(lease_id)
         ended = self._unsettled.take(lease_id) if lease is None else lease.queued
         if ended is None:
@@ -128,6 +132,7 @@ class Attempts:
 
     def _settle(self, ended: QueuedTicket, num_served: int) -> None:
         self._room.queue.settle(ended, num_served)
+        self._quotas.settle(ended.ticket.claim, ended.ticket.num_tokens, num_served)
         if num_served:
             self._room.lengths.observe(ended.ticket, num_served)
             self._rate.observe_release(ended.num_charged, num_served)

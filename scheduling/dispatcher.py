@@ -20,6 +20,7 @@ from scheduling.hopeless import never_fits, too_late
 from scheduling.kept_places import KeptPlaces
 from scheduling.lease_desk import LeaseDesk
 from scheduling.overtaking import OvertakingMonitor
+from scheduling.quotas import QuotaLimits, Quotas
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -54,10 +55,11 @@ class Dispatcher:
         self._admission = Admission(bounds)
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
-        self._attempts = Attempts(self._room, self._leases, self._admission.rate)
+        self._quotas = Quotas()
+        self._attempts = Attempts(self._room, self._leases, self._admission.rate, self._quotas)
         self._kept = KeptPlaces(self._fleet, claim_timeout_s)
         self._granting = Granting(self._room, self._fleet, self._leases, self._kept)
-        self._door = FrontDoor(self._room, self._admission, self._granting, self._leases)
+        self._door = FrontDoor(self._room, self._admission, self._granting, self._leases, self._quotas)
         self._events: list[Event] = []
         self._traffic = TrafficCount()
         self._now_s: float | None = None
@@ -101,14 +103,19 @@ class Dispatcher:
     def drain_events(self) -> list[Event]:
         """What owners and replicas must be told since the last call, beside grants."""
         events, self._events = self._events, []
+        self._return_charges(events)
         return events
 
     def reconfigure(
-        self, policy: ScorePolicy, bounds: AdmissionBounds, tenant_weights: Mapping[str, float] | None = None
+        self,
+        policy: ScorePolicy,
+        bounds: AdmissionBounds,
+        tenant_weights: Mapping[str, float] | None = None,
+        quotas: Mapping[str, QuotaLimits] | None = None,
     ) -> None:
         """Takes new bounds and tenants at once, and new weights of the score as a new epoch.
 
-        The epoch of `policy` itself is not read. tenant_weights: None leaves them as they are.
+        The epoch of `policy` itself is not read. tenant_weights, quotas (by account): None leaves them as they are.
         """
         self._admission.set_bounds(bounds)
         if not policy.has_weights_of(self.policy):
@@ -116,6 +123,8 @@ class Dispatcher:
             self._leases.rekey(self.policy)
         if tenant_weights is not None:
             self._room.queue.set_tenant_weights(tenant_weights)
+        if quotas is not None:
+            self._quotas.set_limits(quotas)
 
     def register_replica(self, state: ReplicaState, holding: Sequence[str] = (), parked: Collection[str] = ()) -> None:
         """Adds or updates a replica and lifts its quarantine. Idempotent.
@@ -180,12 +189,14 @@ class Dispatcher:
     def enqueue(self, ticket: Ticket, owner: str, now_s: float) -> Stamp:
         """Queues a ticket and returns its stamp. The same lease id again changes nothing and returns the same stamp.
 
-        A ticket that brings a stamp was accepted before: it keeps its place and is not refused for lack of room.
+        A ticket that brings a stamp was accepted before: it keeps its place, is charged to no quota again and is not
+        refused for lack of room.
 
         Raises:
             QueueFull: too much waits, and nobody who may be shed has a lower key.
             WaitTooLong: it would wait for longer than its class may.
             DeadlineUnmeetable, DeadlinePassed: it cannot start in time.
+            QuotaSpent, LargerThanQuota: its account may not ask for so much.
             NeverFits: no registered replica is large enough.
             LeaseEnded: this attempt is over.
         """
@@ -200,6 +211,7 @@ class Dispatcher:
             raise hopeless
         if ticket.stamp is not None:
             self._kept.give_back(ticket.tenant, ticket.stamp)
+            self._quotas.come_again(ticket.claim)
             self._room.enter(newcomer)
         else:
             self._events += self._door.let_in(newcomer, now_s, self._grant_heads)
@@ -238,7 +250,15 @@ class Dispatcher:
 
     def expire(self, now_s: float) -> list[Expired]:
         """Takes unclaimed grants back into the heap, and gives up those whose deadline has passed."""
-        return self._sweep(self._advance(now_s))
+        expired = self._sweep(self._advance(now_s))
+        self._return_charges(expired)
+        return expired
+
+    def _return_charges(self, events: Sequence[Event]) -> None:
+        """Whoever waited in vain was served nothing."""
+        for event in events:
+            if isinstance(event, Expired | Shed):
+                self._quotas.settle(event.ticket.claim, event.ticket.num_tokens, num_served=0)
 
     def _advance(self, now_s: float, at_least_s: float | None = None) -> float:
         """The queue's clock: never back, and never before an arrival that was stamped by an earlier queue.

@@ -9,6 +9,8 @@ class attribute would hide the fact itself where a framework wraps the error in 
     |-- WaitTooLong             refused on arrival: it would wait for too long
     |-- DeadlineUnmeetable      refused on arrival: it could not start in time
     |-- DeadlinePassed          accepted, and waited too long
+    |-- QuotaSpent              refused on arrival: the account has had its share of this minute
+    |-- LargerThanQuota         refused on arrival: the account may never ask for so much at once
     |-- NeverFits               no replica is large enough, now or later
     `-- LeaseEnded              a message about an attempt that is over
 """
@@ -77,6 +79,37 @@ class DeadlineUnmeetable(SchedulingError):
         return (
             f"deadline_s: {self.deadline_s:g} s cannot be met, the expected wait is {self.predicted_wait_s:g} s; "
             f"retry after {self.retry_after_s:g} s"
+        )
+
+
+@dataclass(eq=False)
+class QuotaSpent(SchedulingError):
+    """The account was let in for as much as it may be in a minute. The ingress says when there is room again."""
+
+    max_requests_per_min: int | None
+    max_tokens_per_min: int | None
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        limits = ((self.max_requests_per_min, "requests"), (self.max_tokens_per_min, "tokens"))
+        most = " and ".join(f"{number} {what}" for number, what in limits if number is not None)
+        return (
+            f"this key has used up its quota of {most} a minute; there is room for this request in "
+            f"{self.retry_after_s:.0f} s"
+        )
+
+
+@dataclass(eq=False)
+class LargerThanQuota(SchedulingError):
+    """The request alone is larger than its account's tokens of a minute. The ingress catches it; a retry is no use."""
+
+    num_tokens: int
+    max_tokens_per_min: int
+
+    def __str__(self) -> str:
+        return (
+            f"prompt and the longest answer, of all choices, come to {self.num_tokens} tokens; this key may ask for "
+            f"{self.max_tokens_per_min} a minute; ask for fewer with max_tokens, n or a shorter prompt"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from scheduling.errors import DeadlinePassed, NeverFits, QueueFull
 from scheduling.queued import QueuedTicket
+from scheduling.request import Ticket
 from scheduling.score import Stamp
 
 
@@ -20,10 +21,11 @@ class Expired:
     lease_id: str
     request_id: str
     error: DeadlinePassed | NeverFits
+    ticket: Ticket
 
     @classmethod
     def of(cls, queued: QueuedTicket, error: DeadlinePassed | NeverFits) -> Expired:
-        return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error)
+        return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error, queued.ticket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,11 @@ class Shed:
     lease_id: str
     request_id: str
     error: QueueFull
+    ticket: Ticket
 
     @classmethod
     def of(cls, queued: QueuedTicket, error: QueueFull) -> Shed:
-        return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error)
+        return cls(queued.owner, queued.lease_id, queued.ticket.request_id, error, queued.ticket)
 
 
 @dataclass(frozen=True, slots=True)

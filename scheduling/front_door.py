@@ -11,6 +11,7 @@ from scheduling.events import Shed
 from scheduling.granting import Granting
 from scheduling.lease_desk import LeaseDesk
 from scheduling.queued import QueuedTicket
+from scheduling.quotas import Quotas
 from scheduling.shedding import make_room
 from scheduling.waiting_limits import WaitingLimits
 from scheduling.waiting_room import WaitingRoom
@@ -19,11 +20,14 @@ from scheduling.waiting_room import WaitingRoom
 class FrontDoor:
     """Where a request comes in for the first time. Those who were accepted before do not come this way again."""
 
-    def __init__(self, room: WaitingRoom, admission: Admission, granting: Granting, leases: LeaseDesk) -> None:
+    def __init__(
+        self, room: WaitingRoom, admission: Admission, granting: Granting, leases: LeaseDesk, quotas: Quotas
+    ) -> None:
         self._room = room
         self._admission = admission
         self._granting = granting
         self._leases = leases
+        self._quotas = quotas
 
     def let_in(self, newcomer: QueuedTicket, now_s: float, grant_heads: Callable[[float], None]) -> list[Shed]:
         """Lets it wait; returns who gave way to it.
@@ -31,8 +35,9 @@ class FrontDoor:
         grant_heads: gives idle slots to whoever is next; nobody gives way to an idle slot.
 
         Raises:
-            QueueFull, WaitTooLong, DeadlineUnmeetable: it is refused.
+            QueueFull, WaitTooLong, DeadlineUnmeetable, QuotaSpent, LargerThanQuota: it is refused.
         """
+        self._quotas.check(newcomer.ticket.claim, now_s)
         is_promised = self._admission.claim(newcomer, now_s)
         if not self._granting.could_serve(newcomer):
             num_promised = 0.0 if is_promised else self._admission.num_promised(newcomer)
@@ -45,6 +50,7 @@ class FrontDoor:
             if newcomer.lease_id in self._room:
                 shed = self._make_room(newcomer, is_promised, now_s)
         self._admission.let_in(newcomer, now_s)
+        self._quotas.charge(newcomer.ticket.claim, now_s)
         return shed
 
     def _limits_for(self, newcomer: QueuedTicket) -> WaitingLimits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from scheduling.quotas import QuotaClaim
 from scheduling.score import ScorePolicy, Stamp
 
 # Most answers end long before max_tokens, which is the rest of the context where a client gives none. Reserving so much
@@ -31,6 +32,7 @@ class Ticket:
     content: what tells its prompt from others (a hash), so that a client which comes back is known; never the prompt.
     prefixes: hashes of its prompt's beginnings, a step of `affinity.PREFIX_TOKENS` longer each.
     need: what the attempt needs of a replica's KV cache.
+    claim: whom it is charged to; None for an account without limits.
     stamp: None on the first attempt (the queue stamps it); kept when the request is queued again after a failure.
 
     Raises:
@@ -48,6 +50,7 @@ class Ticket:
     stamp: Stamp | None = None
     content: str = ""
     prefixes: tuple[str, ...] = ()
+    claim: QuotaClaim | None = None
     need: TokenNeed = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

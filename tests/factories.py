@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher, ReplicaState
+from scheduling.quotas import QuotaClaim
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
 
@@ -20,6 +21,7 @@ def make_ticket(
     service_class: str = "standard",
     content: str = "",
     prefixes: tuple[str, ...] = (),
+    claim: QuotaClaim | None = None,
 ) -> Ticket:
     return Ticket(
         lease_id=lease_id,
@@ -33,6 +35,7 @@ def make_ticket(
         service_class=service_class,
         content=content,
         prefixes=prefixes,
+        claim=claim,
     )
 
 

@@ -1,56 +1,45 @@
-"""Owns who asks: from API key to tenant. Knows nothing of what is asked for."""
+"""Owns who asks: from API key to tenant. Knows nothing of what is asked for.
+
+Keys are looked up by their digest and never compared: how long that takes says nothing of how much of a key was right.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deployments.errors import ApiError
-from deployments.user_config import TenantConfig
-
-SHA256_PREFIX = "sha256:"
+from deployments.tenant_keys import account_of, digest_of
+from deployments.user_config import IngressUserConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """max_priority: the most that the tenant may ask for."""
+    """max_priority: the most that the tenant may ask for. account: whom its key's quota is counted for."""
 
     name: str = "default"
     max_priority: float = 100.0
+    account: str | None = None
 
 
 EVERYONE = Tenant()
 
 
-def tenant_of(authorization: str | None, tenants: Mapping[str, TenantConfig]) -> Tenant:
+def tenant_of(authorization: str | None, settings: IngressUserConfig) -> Tenant:
     """The tenant whose key the `Authorization` header bears; with no tenants configured, everyone is `default`.
 
     Raises:
         ApiError: 401, no key or one that nobody holds.
     """
-    if not tenants:
+    if not settings.tenants:
         return EVERYONE
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise _unauthorised("No API key was given; send it as 'Authorization: Bearer KEY'.")
-    found = by_digest(tenants).get(_digest(key.strip()))
+    digest = digest_of(key.strip())
+    found = settings.tenants_by_digest.get(digest)
     if found is None:
         raise _unauthorised("The API key is not one of this service's.")
-    return Tenant(found.name, found.max_priority)
-
-
-def by_digest(tenants: Mapping[str, TenantConfig]) -> dict[str, TenantConfig]:
-    """Tenants by their key's digest: a look-up by digest takes no time that depends on the key's characters."""
-    return {_configured_digest(key): tenant for key, tenant in tenants.items()}
-
-
-def _configured_digest(key: str) -> str:
-    return key.removeprefix(SHA256_PREFIX).lower() if key.startswith(SHA256_PREFIX) else _digest(key)
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+    return Tenant(found.name, found.max_priority, None if found.quota is None else account_of(digest))
 
 
 def _unauthorised(message: str) -> ApiError:

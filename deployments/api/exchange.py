@@ -124,7 +124,7 @@ class Exchange(Response, Generic[BodyT]):
 
     async def _converse(self, request: Request, sender: HttpSender, record: RequestRecord) -> None:
         settings = self._around.settings()
-        tenant = tenant_of(request.headers.get("authorization"), settings.tenants)
+        tenant = tenant_of(request.headers.get("authorization"), settings)
         record.tenant = tenant.name
         raw = await read_body(request, settings.bounds.max_body_bytes, settings.bounds.max_body_s)
         asker = Asker(record.request_id, tenant, record.arrived_s, settings)

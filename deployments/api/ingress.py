@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.api.auth import tenant_of
 from deployments.api.exchange import Exchange, Surroundings
 from deployments.api.flows import ChatFlow, CompletionFlow, GenerateFlow, Workshop
 from deployments.api.gate import Gate
 from deployments.api.ingress_ports import ClusterView
+from deployments.api.key_gate import KeyGate
 from deployments.api.model_service import ModelService
 from deployments.api.preprocess import Preprocessor
 from deployments.api.request_id import RequestIdMiddleware, request_id_of
@@ -69,14 +69,12 @@ class Ingress:
         """The simple form: a prompt in, its continuation out."""
         return Exchange(self._generate, self._around)
 
-    async def list_models(self, request: Request) -> Response:
+    async def list_models(self) -> Response:
         """The models that a request may name."""
-        self._check_key(request)
         return _json({"object": "list", "data": [model.describe() for model in self._models.values()]})
 
-    async def get_model(self, request: Request, model: str) -> Response:
+    async def get_model(self, model: str) -> Response:
         """One model."""
-        self._check_key(request)
         if model not in self._models:
             raise model_not_found(model)
         return _json(self._models[model].describe())
@@ -94,19 +92,14 @@ class Ingress:
             )
         return _json({"status": "ready"})
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self) -> Response:
         """The whole service's metrics in Prometheus's text format."""
-        self._check_key(request)
         return Response(await self._cluster.metrics_text(), media_type=CONTENT_TYPE_LATEST)
 
-    async def queue(self, request: Request) -> Response:
+    async def queue(self) -> Response:
         """Who waits, in order, and why; never the prompt."""
-        self._check_key(request)
         snapshots = await self._cluster.queue_snapshots()
         return _json({"object": "list", "data": [_queue(name, shot) for name, shot in snapshots.items()]})
-
-    def _check_key(self, request: Request) -> None:
-        tenant_of(request.headers.get("authorization"), self._settings().tenants)
 
 
 def create_api(
@@ -124,9 +117,13 @@ def create_api(
     ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor, gate or Gate())
     # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
     api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
-    api.add_api_route("/v1/chat/completions", ingress.chat_completions, methods=["POST"])
-    api.add_api_route("/v1/completions", ingress.completions, methods=["POST"])
-    api.add_api_route("/generate", ingress.generate, methods=["POST"])
+    answering = {
+        "/v1/chat/completions": ingress.chat_completions,
+        "/v1/completions": ingress.completions,
+        "/generate": ingress.generate,
+    }
+    for path, answer in answering.items():
+        api.add_api_route(path, answer, methods=["POST"])
     api.add_api_route("/v1/models", ingress.list_models)
     api.add_api_route("/v1/models/{model}", ingress.get_model)
     api.add_api_route("/healthz", ingress.healthz)
@@ -136,6 +133,7 @@ def create_api(
     api.add_exception_handler(ApiError, _answer_api_error)
     api.add_exception_handler(HTTPException, _answer_http_error)
     api.add_exception_handler(Exception, _answer_crash)
+    api.add_middleware(KeyGate, settings=settings, ask_themselves=frozenset(("POST", path) for path in answering))
     api.add_middleware(RequestIdMiddleware, says_it=says_request_id)
     return api
 

@@ -19,6 +19,7 @@ from deployments.generate_call import GenerateCall
 from deployments.user_config import FailoverConfig
 from engine.detokenizer import StopStrings
 from engine.protocol import EngineRequest, SamplingParams
+from scheduling.quotas import QuotaClaim
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy, Stamp
 
@@ -61,12 +62,23 @@ class Draft:
 
 def plan_choices(draft: Draft, prompts: list[list[int]], budgets: Sequence[int], mint_id: Callable[[], str]) -> Plan:
     """One call for every choice of every prompt; `budgets` gives each prompt's own `max_tokens`."""
-    numbered = ((prompt, number) for prompt in range(len(prompts)) for number in range(draft.n))
-    choices = [
-        _choice(draft, index, number if draft.is_seed_given else index, prompts[prompt], budgets[prompt], mint_id())
-        for index, (prompt, number) in enumerate(numbered)
-    ]
+    numbered = [(prompt, number) for prompt in range(len(prompts)) for number in range(draft.n)]
+    lease_ids = [mint_id() for _ in numbered]
+    num_tokens = sum(len(prompts[prompt]) + budgets[prompt] for prompt, _ in numbered)
+    choices = []
+    for index, (prompt, number) in enumerate(numbered):
+        seed_number = number if draft.is_seed_given else index
+        choice = _choice(draft, index, seed_number, prompts[prompt], budgets[prompt], lease_ids[index])
+        choices.append(_claiming(choice, draft.standing.account, lease_ids[0], num_tokens))
     return Plan(draft.request_id, draft.model, draft.standing, prompts, draft.n, choices)
+
+
+def _claiming(choice: Choice, account: str | None, charge_id: str, num_tokens: int) -> Choice:
+    """The choice with what its request is charged with: one request, and the tokens of all its choices."""
+    if account is not None:
+        claim = QuotaClaim(account, charge_id, num_tokens, choice.index)
+        choice.call = replace(choice.call, ticket=replace(choice.call.ticket, claim=claim))
+    return choice
 
 
 def sampling_of(fields: RequestFields, model: ModelService, logprobs: int | None) -> SamplingParams:

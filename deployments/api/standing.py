@@ -13,12 +13,16 @@ from scheduling.score import Stamp
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """deadline_s: seconds from the arrival at the ingress within which the answer must start."""
+    """deadline_s: seconds from the arrival at the ingress within which the answer must start.
+
+    account: whom the request is charged to; None where its key has no quota.
+    """
 
     tenant: str
     priority: float
     service_class: str
     deadline_s: float | None = None
+    account: str | None = None
 
     def provisional_stamp(self, now_unix_s: float) -> Stamp:
         """Where the request would stand if it were queued now: it orders work before the queue has stamped it."""
@@ -38,7 +42,7 @@ def standing_of(tenant: Tenant, settings: IngressUserConfig, fields: RequestFiel
     if priority > tenant.max_priority:
         raise _too_important(tenant, priority, "service_tier" if fields.priority is None else "priority")
     deadline_s = None if deadline_ms is None else deadline_ms / 1000
-    return Standing(tenant.name, priority, settings.class_of(priority), deadline_s)
+    return Standing(tenant.name, priority, settings.class_of(priority), deadline_s, tenant.account)
 
 
 def _tier_priority(tier: str | None, settings: IngressUserConfig) -> float:

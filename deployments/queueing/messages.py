@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from scheduling.admission import AdmissionBounds
 from scheduling.errors import SchedulingError
 from scheduling.load import ClassObjective
+from scheduling.quotas import QuotaLimits
 from scheduling.replicas import ReplicaState
 from scheduling.request import Grant, Ticket
 from scheduling.score import ScorePolicy, Stamp
@@ -106,13 +107,15 @@ class Leave:
 class Configure:
     """The weights and bounds that an ingress was given. New weights begin a new epoch; repetition changes nothing.
 
-    tenant_weights: of all tenants that are configured. objectives: by the name of the service class.
+    tenant_weights: of all tenants that are configured. objectives: by the name of the service class. quotas: by
+    account, of all keys that have any.
     """
 
     policy: ScorePolicy
     bounds: AdmissionBounds
     tenant_weights: dict[str, float] = field(default_factory=dict)
     objectives: Mapping[str, ClassObjective] = field(default_factory=dict)
+    quotas: Mapping[str, QuotaLimits] = field(default_factory=dict)
 
 
 QueueMessage = Enqueue | Cancel | Release | SendFailed | Sent | Claim | Parked | Fallen | Register | Leave | Configure

@@ -168,8 +168,8 @@ class QueueState:
             case Leave(replica_id):
                 self._registered.pop(replica_id, None)
                 self.dispatcher.remove_replica(replica_id)
-            case Configure(policy, bounds, tenant_weights, objectives):
-                self.dispatcher.reconfigure(policy, bounds, tenant_weights)
+            case Configure(policy, bounds, tenant_weights, objectives, quotas):
+                self.dispatcher.reconfigure(policy, bounds, tenant_weights, quotas)
                 self.objectives = objectives
             case _:
                 assert_never(message)

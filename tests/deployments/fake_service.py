@@ -61,6 +61,10 @@ class Service:
         return self.handles[0]
 
     @property
+    def raw_log(self) -> str:
+        return self._log.getvalue()
+
+    @property
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.getvalue().splitlines()]
 

@@ -209,3 +209,13 @@ def test_faults_in_several_places_are_told_together(tmp_path: Path) -> None:
         tmp_path, GOOD.replace("source:", "sauce:").replace("alpha:", "alpah:").replace("port:", "prot:")
     )
     assert all(name in message for name in ("sauce", "alpah", "prot"))
+
+
+def test_a_file_of_keys_is_checked_where_it_is_there(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.yaml"
+    text = GOOD.replace("tenants: {key: {name: a}}", f"tenant_keys_file: {keys}")
+    assert _load(tmp_path, text).user_config.tenant_keys_file == str(keys)
+    keys.write_text("SECRET: {nmae: a}")
+    message = _refusal(tmp_path, text)
+    assert f"user_config.tenant_keys_file ({keys}).tenants[0].nmae: unknown key" in message
+    assert "SECRET" not in message

@@ -175,3 +175,41 @@ def test_one_tensor_of_another_type_means_that_the_checkpoint_is_converted(tmp_p
     assert not is_stored_as(tmp_path, torch.float32)
     save_file({"b": torch.zeros(2)}, tmp_path / "model-2.safetensors")
     assert not is_stored_as(tmp_path, torch.bfloat16)
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """A model in the hub's cache: its files are links to blobs beside the snapshots."""
+    model = tmp_path / "hub/models--org--name"
+    snapshot = model / "snapshots/c0ffee"
+    snapshot.mkdir(parents=True)
+    (model / "blobs").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / "blobs" / f"blob-of-{name}").write_text("{}")
+        (snapshot / name).symlink_to(f"../../blobs/blob-of-{name}")
+    return snapshot
+
+
+def test_a_snapshot_in_the_hubs_cache_links_to_its_models_blobs(snapshot: Path) -> None:
+    assert resolve(str(snapshot)) == snapshot
+
+
+@pytest.mark.parametrize("target", ["../../../secret", "../../../models--org--other/blobs/secret", "/etc/passwd"])
+@pytest.mark.parametrize("source", ["folder", "hub id"])
+def test_a_snapshot_that_links_out_of_its_models_folder_is_refused(
+    snapshot: Path, monkeypatch: pytest.MonkeyPatch, target: str, source: str
+) -> None:
+    (snapshot / "tokenizer.json").symlink_to(target)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
+    with pytest.raises(UnsafeCheckpoint, match="a link to"):
+        resolve(str(snapshot) if source == "folder" else "org/name")
+
+
+def test_a_folder_that_only_looks_like_the_hubs_cache_has_no_more_freedom(folder: Path) -> None:
+    other = folder.parent / "snapshots/c0ffee"
+    other.parent.mkdir()
+    folder.rename(other)
+    (other.parent.parent / "secret").touch()
+    (other / "tokenizer.json").symlink_to("../../secret")
+    with pytest.raises(UnsafeCheckpoint, match="a link to"):
+        resolve(str(other))

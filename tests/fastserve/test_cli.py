@@ -160,3 +160,17 @@ def test_an_unknown_embedded_model_is_refused_with_the_known_ones() -> None:
 
     assert code == 1
     assert "gpt-5: expected one of SmolLM2-135M-Instruct" in output
+
+
+def test_a_new_key_comes_with_the_line_that_lets_it_in() -> None:
+    import yaml
+
+    from deployments.api.auth import tenant_of
+    from deployments.user_config import parse_user_config
+
+    first, second = (CliRunner().invoke(app, ["key"]).output.splitlines() for _ in range(2))
+    key, line = first[0].removeprefix("key:").strip(), first[1].removeprefix("line:").strip()
+    settings = parse_user_config({"tenants": yaml.safe_load(line)})
+    assert tenant_of(f"Bearer {key}", settings).name == "NAME"
+    assert len(key) > 40
+    assert first[0] != second[0]

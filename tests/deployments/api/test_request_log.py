@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from urllib.parse import quote
+
+import pytest
 
 from deployments.telemetry.json_log import make_logger
 from scheduling.errors import QueueFull
@@ -76,3 +79,52 @@ def test_whatever_stands_in_a_field_stays_on_its_line() -> None:
     [line] = stream.getvalue().splitlines()
     assert json.loads(line)["tenant"] == 'a"\n{"forged": true}\x1b[31m'
     assert "\x1b" not in line
+
+
+NASTY = [
+    "a\nforged line",
+    "a\r\n{}",
+    "\x1b[31mred\x1b[0m",
+    "\x9b31mred",
+    "bell\x07 back\x08 delete\x7f nul\x00",
+    "lone \ud800 and \udfff",
+    "\u2028\u2029\u202e\ufeff",
+    "🙂",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_whatever_comes_from_outside_is_one_line_of_printable_ascii(text: str) -> None:
+    stream = io.StringIO()
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        make_logger(stream).error(text, model=text, route=text, exc_info=error, **{text: [text, {text: text}]})
+    line = stream.getvalue()
+    assert line.endswith("\n")
+    assert line[:-1].isascii()
+    assert line[:-1].isprintable()
+    assert json.loads(line)["model"] == text
+    assert json.loads(line)["event"] == text
+
+
+def test_a_number_that_is_too_long_for_most_readers_is_logged_all_the_same() -> None:
+    stream = io.StringIO()
+    make_logger(stream).info("x", number=2**70)
+    assert json.loads(stream.getvalue())["number"] == 2**70
+
+
+@pytest.mark.parametrize("text", [each for each in NASTY if "\ud800" not in each])
+async def test_no_request_can_forge_a_line_of_the_log(text: str) -> None:
+    """The model's name, the user, the id and the path, on answers and on refusals."""
+    async with serving() as service:
+        headers = {"x-request-id": text.encode()}
+        await service.client.post("/v1/chat/completions", json=chat_body(user=text), headers=headers)
+        await service.client.post("/v1/chat/completions", json=chat_body(model=text, user=text), headers=headers)
+        await service.client.post(f"/v1/{quote(text)}", json={}, headers=headers)
+        await service.client.get(f"/v1/models/{quote(text)}")
+        raw = service.raw_log
+    assert len(raw.splitlines()) == len(service.log_lines) == 2
+    assert raw.replace("\n", "").isprintable()
+    assert raw.isascii()
+    assert all(line["request_id"].startswith("req-") for line in service.log_lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deployments.user_config import parse_user_config
 from scheduling.replicas import WaitReason
 from scheduling.snapshot import ReplicaView, WaitingView
 from tests.deployments.fake_model import FakeHandle
@@ -66,6 +67,39 @@ async def test_a_cluster_that_cannot_be_asked_is_a_500_in_the_shape_of_every_oth
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"
     assert "secret" not in response.text
+
+
+async def test_with_keys_every_route_but_health_is_closed_and_so_is_what_is_no_route() -> None:
+    settings = parse_user_config({"tenants": {"key": {"name": "a"}}})
+    async with serving(settings=settings) as service:
+        service.api.add_api_route("/v1/new", lambda: "said too much")
+        routes = [(method, route.path) for route in service.api.routes for method in route.methods]  # type: ignore[attr-defined]
+        strangers = [("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/no/such/route"), ("PUT", "/v1/models")]
+        strangers += [
+            ("GET", "/v1/chat/completions"),
+            ("POST", "/v1/models"),
+            ("GET", "/healthz/"),
+            ("GET", "//healthz"),
+        ]
+        answers = {
+            (method, path): await service.client.request(method, path.replace("{model}", "fake"))
+            for method, path in [*routes, *strangers]
+        }
+        with_key = await service.client.get("/v1/new", headers={"authorization": "Bearer key"})
+        missing = await service.client.get("/nowhere", headers={"authorization": "Bearer key"})
+    is_open = {path for (_, path), answer in answers.items() if answer.status_code != 401}
+    assert is_open == {"/healthz", "/readyz"}
+    assert {"/v1/new", "/metrics", "/v1/queue", "/generate"} <= {path for _, path in answers}
+    refused = answers["GET", "/no/such/route"]
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert refused.headers["x-request-id"].startswith("req-")
+    assert (with_key.status_code, missing.status_code) == (200, 404)
+
+
+async def test_without_keys_there_is_still_no_page_that_describes_the_service() -> None:
+    async with serving() as service:
+        pages = [await service.client.get(path) for path in ("/docs", "/redoc", "/openapi.json")]
+    assert {page.status_code for page in pages} == {404}
 
 
 async def test_every_response_carries_a_request_id() -> None:

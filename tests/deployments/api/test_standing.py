@@ -31,19 +31,19 @@ async def test_with_no_tenants_everyone_is_default_whatever_key_they_bear() -> N
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic key-a", "Bearer key-c", "key-a"])
 def test_with_tenants_a_key_that_nobody_holds_is_a_401(authorization: str | None) -> None:
     with pytest.raises(ApiError) as refused:
-        tenant_of(authorization, _two_tenants().tenants)
+        tenant_of(authorization, _two_tenants())
     assert refused.value.status == 401
 
 
 def test_a_key_may_stand_in_the_file_as_its_digest() -> None:
-    tenant = tenant_of("Bearer key-b", _two_tenants().tenants)
+    tenant = tenant_of("Bearer key-b", _two_tenants())
     assert tenant.name == "b"
 
 
 def test_a_digest_is_not_itself_a_key() -> None:
     digest = hashlib.sha256(b"key-b").hexdigest()
     with pytest.raises(ApiError):
-        tenant_of(f"Bearer sha256:{digest}", _two_tenants().tenants)
+        tenant_of(f"Bearer sha256:{digest}", _two_tenants())
 
 
 async def test_the_key_names_the_tenant_and_guards_every_route_that_tells_something() -> None:
@@ -74,6 +74,40 @@ async def test_more_priority_than_the_tenant_has_is_a_403_by_number_and_by_tier(
     assert (by_number.status_code, by_number.json()["error"]["param"]) == (403, "priority")
     assert (by_tier.status_code, by_tier.json()["error"]["param"]) == (403, "service_tier")
     assert allowed.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("max_priority", "fields", "status"),
+    [
+        (-5, {}, 403),
+        (-5, {"priority": -4.9}, 403),
+        (-5, {"priority": -5}, 200),
+        (-5, {"priority": -100}, 200),
+        (-5, {"service_tier": "default"}, 403),
+        (-5, {"service_tier": "flex"}, 200),
+        (-5, {"service_tier": "priority", "priority": -5}, 200),
+        (-5, {"service_tier": "flex", "priority": 0}, 403),
+        (0, {"priority": 0.001}, 403),
+        (0, {"service_tier": "auto"}, 200),
+        (10, {"service_tier": "priority"}, 200),
+        (9.9, {"service_tier": "priority"}, 403),
+    ],
+)
+async def test_a_priority_above_the_grant_is_refused_and_never_lowered(
+    max_priority: float, fields: dict[str, object], status: int
+) -> None:
+    settings = parse_user_config({"tenants": {"key": {"name": "a", "max_priority": max_priority}}})
+    async with serving(settings=settings) as service:
+        answers = [
+            await service.post(CHAT, chat_body(**fields), authorization="Bearer key"),
+            await service.post(
+                "/v1/completions", {"model": "fake", "prompt": "Hi", **fields}, authorization="Bearer key"
+            ),
+        ]
+        if "service_tier" not in fields:
+            answers.append(await service.post("/generate", {"prompt": "Hi", **fields}, authorization="Bearer key"))
+    assert {answer.status_code for answer in answers} == {status}
+    assert bool(service.handle.calls) == (status == 200)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""API keys in a file, with quotas, on the real service: counted over two ingresses, and changed while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.tenant_keys import digest_of
+from tests.service.conftest import EMBEDDED
+from tests.service.running import Service, running_service, serve_config
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
+
+CHANGED_WITHIN_S = 30
+MAX_REQUESTS = 3
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("keys") / "keys.yaml"
+    write(file, "first")
+    return file
+
+
+@pytest.fixture(scope="module")
+def service(keys_file: Path) -> Iterator[Service]:
+    config = serve_config(EMBEDDED, num_ingress=2, user_config={"tenant_keys_file": str(keys_file)})
+    with running_service(config) as service:
+        yield service
+
+
+def write(file: Path, key: str) -> None:
+    """One key, of which the service is told the digest."""
+    new = file.with_suffix(".new")
+    new.write_text(f"'sha256:{digest_of(key)}': {{name: lab, max_requests_per_min: {MAX_REQUESTS}}}\n")
+    new.chmod(0o600)
+    new.replace(file)
+
+
+def listed(url: str, key: str) -> int:
+    return httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
+
+
+def generated(url: str, key: str) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{url}/generate", json={"prompt": "Hi", "max_length": 2}, headers=headers, timeout=60)
+
+
+def test_a_quota_holds_over_all_ingresses_and_a_new_file_of_keys_counts_without_a_restart(
+    service: Service, keys_file: Path
+) -> None:
+    one, other = service.ingress_urls()
+    assert [listed(url, key) for url in (one, other) for key in ("first", "second")] == [200, 401, 200, 401]
+
+    answers = [generated(url, "first") for url in (one, other) * 3]
+    assert [answer.status_code for answer in answers] == [200] * MAX_REQUESTS + [429] * (6 - MAX_REQUESTS)
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 61
+
+    write(keys_file, "second")
+    deadline = time.monotonic() + CHANGED_WITHIN_S
+    expected = [401, 200, 401, 200]
+    while (now := [listed(url, key) for url in (one, other) for key in ("first", "second")]) != expected:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.2)
+    assert generated(other, "second").status_code == 200
+
+    keys_file.write_text("broken: {")
+    assert generated(one, "second").status_code == 200
