@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from engine.detokenizer import IncrementalDetokenizer
+from engine.grammar import Vocabulary
 from engine.token_bytes import TokenBytes, UnsupportedTokenizer
 
 # Stand where a message had a control token's text while the template is rendered; its own ones are replaced as well.
@@ -64,6 +65,11 @@ class Tokenizer:
     def eos_token_ids(self) -> tuple[int, ...]:
         """What ends an answer by the word of the tokenizer, the configuration or the generation settings."""
         return self._eos_token_ids
+
+    def vocabulary(self) -> Vocabulary:
+        """What grammars are written over."""
+        ends = tuple(token_id for token_id in self._eos_token_ids if token_id < self.vocab_size)
+        return Vocabulary(self._rust.to_str(), ends)
 
     def encode(self, text: str) -> list[int]:
         """A raw prompt's tokens, with those that the checkpoint puts around any text (such as a first `<s>`)."""
