@@ -34,6 +34,10 @@ class GrammarRefused(ValueError):
     """This grammar cannot be followed: it is wrong, nothing fits it, or it asks for too much. The client reads why."""
 
 
+class GrammarTooCostly(GrammarRefused):
+    """It takes more time or memory than one grammar may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """What a grammar is written over. definition: as in `tokenizer.json`. eos_token_ids: what may end an answer."""

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from deployments.api.auth import tenant_of
 from deployments.api.exchange import Exchange, Surroundings
 from deployments.api.flows import ChatFlow, CompletionFlow, GenerateFlow, Workshop
+from deployments.api.grammar_check import GrammarCheck
 from deployments.api.ingress_ports import ClusterView
 from deployments.api.model_service import ModelService
 from deployments.api.preprocess import Preprocessor
@@ -44,8 +45,9 @@ class Ingress:
         telemetry: Telemetry,
         cluster: ClusterView,
         preprocessor: Preprocessor,
+        grammars: GrammarCheck,
     ) -> None:
-        workshop = Workshop(preprocessor, time.monotonic, time.time)
+        workshop = Workshop(preprocessor, grammars, time.monotonic, time.time)
         self._models = models
         self._settings = settings
         self._cluster = cluster
@@ -113,11 +115,12 @@ def create_api(
     log: structlog.typing.FilteringBoundLogger,
     cluster: ClusterView,
     preprocessor: Preprocessor,
+    grammars: GrammarCheck,
     *,
     says_request_id: bool = True,
 ) -> FastAPI:
     """The application that answers HTTP. says_request_id: see `RequestIdMiddleware`."""
-    ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor)
+    ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor, grammars)
     # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
     api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
     api.add_api_route("/v1/chat/completions", ingress.chat_completions, methods=["POST"])

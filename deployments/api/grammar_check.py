@@ -1,0 +1,55 @@
+"""Owns asking whether an answer can follow its grammar, before anybody queues for it. Knows nothing of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from deployments.api.constraints import Constraint, Piece, refused
+from deployments.api.scored_pool import ScoredPool
+from engine.grammar import GrammarRefused, GrammarTooCostly
+
+
+class GrammarJudge(Protocol):
+    """Tries a grammar, within limits; see `engine.grammar_trial`."""
+
+    def check(self, grammar: str) -> None:
+        """Blocks. Raises GrammarRefused, GrammarTooCostly."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarCheck:
+    """A pool of its own, so that no costly grammar keeps others' prompts waiting."""
+
+    pool: ScoredPool
+
+    async def check(self, judge: GrammarJudge, constraint: Constraint, key: float) -> None:
+        """Returns where the answer can follow it.
+
+        Raises:
+            ApiError: a 400 that names the schema.
+        """
+        await self.pool.run(key, _check, judge, constraint)
+
+
+def _check(judge: GrammarJudge, constraint: Constraint) -> None:
+    try:
+        judge.check(constraint.grammar)
+    except GrammarTooCostly as refusal:
+        raise refused(constraint.param, str(refusal)) from None
+    except GrammarRefused as refusal:
+        at_fault = _at_fault(judge, constraint.pieces) if len(constraint.pieces) > 1 else None
+        raise refused(at_fault.param if at_fault else constraint.param, str(refusal)) from None
+
+
+def _at_fault(judge: GrammarJudge, pieces: list[Piece]) -> Piece | None:
+    """The first of several schemas that is refused alone as well. Those before it compile within the time of all."""
+    for piece in pieces:
+        try:
+            judge.check(piece.grammar())
+        except GrammarRefused:
+            return piece
+    return None
