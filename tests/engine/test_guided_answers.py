@@ -14,7 +14,7 @@ import torch
 from engine.grammar import Grammars, Guide
 from engine.loop import EngineLoop
 from engine.protocol import CommandMessage, FinishReason, SamplingParams
-from engine.sampler import SampleRow, sample
+from engine.sampler import SampleRow, choose_on_device, sample
 from tests.engine.factories import make_config, make_engine, make_request, run_to_end, tokens_of
 from tests.engine.fake_answers import reasons
 from tests.engine.grammars import END, NUM_TOKENS, PERSON, make_grammars, of_schema, text_of
@@ -129,6 +129,18 @@ def test_a_row_gets_only_what_its_guide_allows_and_the_rows_beside_it_what_they_
     assert middle.token_id is not None
     assert guide.allowed(NUM_TOKENS)[middle.token_id]
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {}, {"top_p": 0.5}, {"top_k": 3}, {"min_p": 0.2}])
+def test_what_a_guide_leaves_is_all_that_a_device_chooses_from(sampling: dict[str, object]) -> None:
+    guide = make_grammars().guide(PEOPLE)
+    allowed = guide.allowed(NUM_TOKENS)
+    logits = torch.randn(2, NUM_TOKENS, generator=torch.Generator().manual_seed(4))
+    logits[1, ~torch.from_numpy(allowed)] = -math.inf
+    free, bound = choose_on_device(logits, [guided_row(None, **sampling), guided_row(guide, **sampling)])
+    assert free is not None
+    assert bound is not None
+    assert allowed[bound]
 
 
 def test_bias_and_penalties_bring_nothing_in_that_the_grammar_leaves_out() -> None:
