@@ -7,14 +7,16 @@ from typing import Protocol
 
 from deployments.api.constraints import Constraint, Piece, refused
 from deployments.api.scored_pool import ScoredPool
+from deployments.errors import ApiError
 from engine.grammar import GrammarRefused, GrammarTooCostly
+from engine.grammar_trial import TrialBroken
 
 
 class GrammarJudge(Protocol):
     """Tries a grammar, within limits; see `engine.grammar_trial`."""
 
     def check(self, grammar: str) -> None:
-        """Blocks. Raises GrammarRefused, GrammarTooCostly."""
+        """Blocks. Raises GrammarRefused, GrammarTooCostly, TrialBroken."""
         ...
 
     def close(self) -> None: ...
@@ -30,9 +32,13 @@ class GrammarCheck:
         """Returns where the answer can follow it.
 
         Raises:
-            ApiError: a 400 that names the schema.
+            ApiError: a 400 that names the schema, or a 503 where it could not be tried.
         """
-        await self.pool.run(key, _check, judge, constraint)
+        try:
+            await self.pool.run(key, _check, judge, constraint)
+        except TrialBroken as fault:
+            kind, code = "service_unavailable_error", "grammar_unavailable"
+            raise ApiError(503, f"{fault}.", type=kind, code=code, retry_after_s=1.0) from fault
 
 
 def _check(judge: GrammarJudge, constraint: Constraint) -> None:

@@ -9,12 +9,13 @@ from pydantic import Field, field_validator, model_validator
 from deployments.api.tool_schemas import (
     MAX_CALLS_OF_A_TURN,
     MAX_TOOLS,
-    ChosenFunction,
     ResponseFormat,
     StrictModel,
     Tool,
     ToolCall,
     ToolChoice,
+    check_form,
+    check_tools,
 )
 from deployments.errors import ApiError, invalid
 
@@ -203,30 +204,9 @@ class ChatCompletionRequest(RequestFields):
         return [] if self.tool_choice == "none" else self.tools
 
     @model_validator(mode="after")
-    def _a_schema_for_its_format(self) -> ChatCompletionRequest:
-        is_given = self.response_format.json_schema is not None
-        if is_given != (self.response_format.type == "json_schema"):
-            message = "response_format.json_schema: expected with type json_schema, and only there."
-            raise invalid(message, "response_format.json_schema", "invalid_value")
-        return self
-
-    @model_validator(mode="after")
-    def _tools_that_can_be_told_apart(self) -> ChatCompletionRequest:
-        names = [tool.function.name for tool in self.tools]
-        for place, name in enumerate(names):
-            if name in names[:place]:
-                param = f"tools[{place}].function.name"
-                raise invalid(f"{param}: the name {name!r} stands twice.", param, "invalid_value")
-        return self
-
-    @model_validator(mode="after")
-    def _a_choice_among_the_tools(self) -> ChatCompletionRequest:
-        names = [tool.function.name for tool in self.tools]
-        if isinstance(self.tool_choice, ChosenFunction) and self.tool_choice.function.name not in names:
-            message = f"tool_choice: no tool has the name {self.tool_choice.function.name!r}."
-            raise invalid(message, "tool_choice", "invalid_value")
-        if self.tool_choice == "required" and not names:
-            raise invalid("tool_choice: got 'required'; expected it beside tools only.", "tool_choice", "invalid_value")
+    def _tools_and_form_that_go_together(self) -> ChatCompletionRequest:
+        check_form(self.response_format)
+        check_tools(self.tools, self.tool_choice)
         return self
 
     @model_validator(mode="after")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from deployments.errors import invalid
 
 MAX_TOOLS = 128
 MAX_CALLS_OF_A_TURN = 128
@@ -89,3 +92,23 @@ class NamedSchema(StrictModel):
 class ResponseFormat(StrictModel):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: NamedSchema | None = None
+
+
+def check_form(asked: ResponseFormat) -> None:
+    """Raises ApiError: a schema where none belongs, or none where one does."""
+    if (asked.json_schema is not None) != (asked.type == "json_schema"):
+        message = "response_format.json_schema: expected with type json_schema, and only there."
+        raise invalid(message, "response_format.json_schema", "invalid_value")
+
+
+def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> None:
+    """Raises ApiError: two of one name, or a choice that is none of them."""
+    names = [tool.function.name for tool in tools]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            param = f"tools[{place}].function.name"
+            raise invalid(f"{param}: the name {name!r} stands twice.", param, "invalid_value")
+    if isinstance(choice, ChosenFunction) and choice.function.name not in names:
+        raise invalid(f"tool_choice: no tool has the name {choice.function.name!r}.", "tool_choice", "invalid_value")
+    if choice == "required" and not names:
+        raise invalid("tool_choice: got 'required'; expected it beside tools only.", "tool_choice", "invalid_value")

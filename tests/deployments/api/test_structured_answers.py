@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from engine.grammar_trial import TrialBroken
 from engine.protocol import FinishReason
 from tests.deployments.api.test_constraints import schema_format
 from tests.deployments.api.tools import CITY, call, fits, tool
-from tests.deployments.fake_model import FakeHandle
+from tests.deployments.fake_model import FakeHandle, InProcessJudge
 from tests.deployments.fake_service import Service, events_of, serving
 
 CALLED = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
@@ -242,3 +243,17 @@ async def test_a_call_and_its_result_go_into_the_next_prompt() -> None:
     assert response.status_code == 200
     assert call(city="Paris") in prompt_of(service)
     assert "<tool_response>\nsunny\n</tool_response>" in prompt_of(service)
+
+
+async def test_a_grammar_that_could_not_be_tried_is_a_503_and_reaches_no_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(judge: InProcessJudge, grammar: str) -> None:
+        raise TrialBroken("the process has ended")
+
+    monkeypatch.setattr(InProcessJudge, "check", broken)
+    async with serving() as service:
+        response = await service.chat(response_format={"type": "json_object"})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "grammar_unavailable")
+    assert response.headers["retry-after"] == "1"
+    assert service.handle.calls == []
