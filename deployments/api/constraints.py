@@ -60,16 +60,19 @@ class Constraint:
         return self.pieces[0].param if len(self.pieces) == 1 else "tools"
 
 
-def constraint_of(body: ChatCompletionRequest) -> Constraint | None:
-    """What binds the answers to this request; None where nothing does.
+def is_bound(body: ChatCompletionRequest) -> bool:
+    """Whether anything binds the answers to this request."""
+    return body.response_format.type != "text" or bool(body.callable_tools)
+
+
+def constraint_of(body: ChatCompletionRequest) -> Constraint:
+    """What binds the answers to a request that asks for a form, or has tools. Long where its schemas are.
 
     Raises:
         ApiError: a schema is too large, or not one that we take; or a field contradicts it.
     """
     form = list(_form(body.response_format))
     calls = [_arguments(place, tool) for place, tool in enumerate(body.tools) if _may_be_called(body, tool)]
-    if not form and not calls:
-        return None
     _check_beside(body, "response_format" if form else "tools")
     names = [tool.function.name for tool in body.tools if _may_be_called(body, tool)]
     start = _start(body, is_form=bool(form), is_call=bool(calls))

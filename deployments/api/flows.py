@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from deployments.api.constraints import constraint_of
 from deployments.api.exchange import Asker, Prepared, Subject
 from deployments.api.grammar_check import GrammarCheck
 from deployments.api.model_service import ModelService
@@ -72,9 +71,8 @@ class ChatFlow:
         num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         sampling = sampling_of(body, subject.model, num_logprobs)
         key = self.workshop.key_of(subject, asker)
-        if (constraint := constraint_of(body)) is not None:
-            await self.workshop.grammars.check(subject.model.grammars, constraint, key)
-            sampling = replace(sampling, grammar=constraint.grammar)
+        grammar = await self.workshop.grammars.grammar_of(body, subject.model.grammars, key)
+        sampling = replace(sampling, grammar=grammar)
         prompt = await self.workshop.preprocessor.chat(subject.model, body.messages, key, body.callable_tools)
         budget = _checked_budget(body, _chat_budget(body, subject.model, len(prompt)))
         draft = replace(self.workshop.draft(subject, asker, sampling), stops=tuple(body.stop), n=body.n)

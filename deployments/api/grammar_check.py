@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.api.constraints import Constraint, Piece, refused
+from deployments.api.constraints import Constraint, Piece, constraint_of, is_bound, refused
+from deployments.api.openai_schemas import ChatCompletionRequest
 from deployments.api.scored_pool import ScoredPool
 from deployments.errors import ApiError
 from engine.grammar import GrammarRefused, GrammarTooCostly
@@ -28,17 +29,25 @@ class GrammarCheck:
 
     pool: ScoredPool
 
-    async def check(self, judge: GrammarJudge, constraint: Constraint, key: float) -> None:
-        """Returns where the answer can follow it.
+    async def grammar_of(self, body: ChatCompletionRequest, judge: GrammarJudge, key: float) -> str | None:
+        """What the answers to this request have to follow; None where nothing binds them.
 
         Raises:
             ApiError: a 400 that names the schema, or a 503 where it could not be tried.
         """
+        if not is_bound(body):
+            return None
         try:
-            await self.pool.run(key, _check, judge, constraint)
+            return await self.pool.run(key, _checked, judge, body)
         except TrialBroken as fault:
             kind, code = "service_unavailable_error", "grammar_unavailable"
             raise ApiError(503, f"{fault}.", type=kind, code=code, retry_after_s=1.0) from fault
+
+
+def _checked(judge: GrammarJudge, body: ChatCompletionRequest) -> str:
+    constraint = constraint_of(body)
+    _check(judge, constraint)
+    return constraint.grammar
 
 
 def _check(judge: GrammarJudge, constraint: Constraint) -> None:

@@ -13,6 +13,7 @@ from deployments.api.constraints import (
     MAX_SCHEMA_BYTES,
     SCHEMA_PARAM,
     constraint_of,
+    is_bound,
 )
 from deployments.api.openai_schemas import ChatCompletionRequest
 from deployments.errors import ApiError
@@ -28,9 +29,9 @@ def schema_format(schema: dict[str, Any], **fields: object) -> dict[str, Any]:
 
 
 def grammar_of(**fields: object) -> str:
-    constraint = constraint_of(ChatCompletionRequest.model_validate(chat_body(**fields)))
-    assert constraint is not None
-    return constraint.grammar
+    body = ChatCompletionRequest.model_validate(chat_body(**fields))
+    assert is_bound(body)
+    return constraint_of(body).grammar
 
 
 def refusal_of(**fields: object) -> ApiError:
@@ -49,7 +50,7 @@ def refusal_of(**fields: object) -> ApiError:
     ],
 )
 def test_text_is_bound_by_nothing(fields: dict[str, Any]) -> None:
-    assert constraint_of(ChatCompletionRequest.model_validate(chat_body(**fields))) is None
+    assert not is_bound(ChatCompletionRequest.model_validate(chat_body(**fields)))
 
 
 @pytest.mark.parametrize(
