@@ -72,9 +72,10 @@ def constraint_of(body: ChatCompletionRequest) -> Constraint:
         ApiError: a schema is too large, or not one that we take; or a field contradicts it.
     """
     form = list(_form(body.response_format))
-    calls = [_arguments(place, tool) for place, tool in enumerate(body.tools) if _may_be_called(body, tool)]
+    callable_tools = [(place, tool) for place, tool in enumerate(body.tools) if _may_be_called(body, tool)]
+    calls = [_arguments(place, tool) for place, tool in callable_tools]
     _check_beside(body, "response_format" if form else "tools")
-    names = [tool.function.name for tool in body.tools if _may_be_called(body, tool)]
+    names = [tool.function.name for _, tool in callable_tools]
     start = _start(body, is_form=bool(form), is_call=bool(calls))
     grammars: list[dict[str, Any]] = [{"name": "answer", "lark_grammar": start + _calls(names, calls)}]
     grammars += [{"name": piece.name, "json_schema": piece.schema} for piece in (*form, *calls)]
@@ -93,7 +94,7 @@ def refused(param: str, reason: str) -> ApiError:
 def _may_be_called(body: ChatCompletionRequest, tool: Tool) -> bool:
     if isinstance(body.tool_choice, ChosenFunction):
         return tool.function.name == body.tool_choice.function.name
-    return tool in body.callable_tools
+    return body.tool_choice != "none"
 
 
 def _check_beside(body: ChatCompletionRequest, cause: str) -> None:

@@ -130,6 +130,12 @@ def test_calls_may_follow_each_other_up_to_a_bound_unless_they_must_not_be_paral
         assert not begins(one, f"{PARIS}\n<")
 
 
+def test_a_call_that_is_forced_is_forced_beside_a_form_too() -> None:
+    grammar = grammar_of(tools=[tool()], tool_choice="required", response_format={"type": "json_object"})
+    assert fits(grammar, PARIS)
+    assert not begins(grammar, "{")
+
+
 def test_beside_a_form_the_model_answers_in_it_or_calls() -> None:
     grammar = grammar_of(tools=[tool()], response_format={"type": "json_object"})
     assert fits(grammar, '{"a": 1}')
