@@ -257,3 +257,16 @@ async def test_a_grammar_that_could_not_be_tried_is_a_503_and_reaches_no_engine(
     assert (response.status_code, response.json()["error"]["code"]) == (503, "grammar_unavailable")
     assert response.headers["retry-after"] == "1"
     assert service.handle.calls == []
+
+
+async def test_a_call_whose_replica_is_lost_goes_on_elsewhere_under_its_grammar() -> None:
+    handle = FakeHandle(says=lambda _: call(city="Paris"), max_model_len=ROOMY, fails_after=45, num_failing_calls=1)
+    async with serving(handle) as service:
+        response = await service.chat(tools=[tool()], tool_choice="required", stream=True)
+    *chunks, done = events_of(response)
+    pieces = [piece for chunk in chunks for piece in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == '{"city": "Paris"}'
+    assert done == "[DONE]"
+    first, second = handle.calls
+    assert second.request.sampling.grammar == first.request.sampling.grammar
+    assert len(second.request.output_token_ids) == 45
