@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.util import get_node_ip_address
 
 from deployments.api.gate import Gate
+from deployments.api.grammar_check import GrammarCheck
 from deployments.api.ingress import create_api
 from deployments.api.model_service import ModelCard, ModelService
 from deployments.api.preprocess import Preprocessor
@@ -37,6 +38,7 @@ from deployments.telemetry.ray_metrics import RaySink
 from deployments.user_config import IngressUserConfig
 from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
+from engine.grammar_trial import GrammarTrial
 from engine.tokenizer import Tokenizer
 from scheduling.load import ClassObjective
 from scheduling.score import Stamp
@@ -59,6 +61,7 @@ class IngressReplica:
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
         self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
+        self._grammar_pool = ScoredPool(1, self._settings.bounds.max_pending_prompts, "grammars")
         self._gate = Gate()
         self._works: list[asyncio.Task[None]] = []
         self._watches: list[LongPollClient] = []
@@ -83,6 +86,7 @@ class IngressReplica:
             self._log,
             cluster,
             preprocessor,
+            GrammarCheck(self._grammar_pool),
             self._gate,
             says_request_id=False,
         )
@@ -115,15 +119,17 @@ class IngressReplica:
     def _take(self, settings: IngressUserConfig) -> None:
         self._settings = settings
         self._pool.max_pending = self._settings.bounds.max_pending_prompts
+        self._grammar_pool.max_pending = self._settings.bounds.max_pending_prompts
         self._configure_queues()
 
     async def __del__(self) -> None:
         """Serve's destructor, called once the replica has drained."""
-        following: asyncio.Task[None] | None = getattr(self, "_following_keys", None)
-        if following is not None:
-            following.cancel()
+        for work in getattr(self, "_works", []):
+            work.cancel()
         if hasattr(self, "_feed"):
             self._feed.close()
+            for model in self._models.values():
+                model.grammars.close()
 
     def _configure_queues(self) -> None:
         settings = self._settings
@@ -152,7 +158,9 @@ def model_service(
     max_model_len = model.longest_sequence(context_length(config))
     card = ModelCard(model.name, _created_s(folder), max_model_len)
     model_handle = ServeModelHandle(model.name, max_model_len, handle, feed, get_node_ip_address, stamp_of, on_loss)
-    return ModelService(model_handle, Tokenizer.load(folder), card, getattr(config, "vocab_size", None))
+    tokenizer = Tokenizer.load(folder)
+    grammars = GrammarTrial(tokenizer.vocabulary())
+    return ModelService(model_handle, tokenizer, card, grammars, getattr(config, "vocab_size", None))
 
 
 def _created_s(folder: Path) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.protocol import EngineCapacity, EngineRequest, FinishReason, SamplingParams
+from engine.grammar import GrammarRefused, Grammars
+from engine.protocol import EngineCapacity, EngineRequest, FinishReason, Guide, SamplingParams, SequenceOutput
 from scheduling.sequence import Sequence
 
 
@@ -39,6 +40,22 @@ def accept(request: EngineRequest, capacity: EngineCapacity, *, prefix_caching: 
     )
 
 
+def guide_of(request: EngineRequest, grammars: Grammars | None) -> Guide | None:
+    """What follows the request's grammar, past what an earlier attempt generated; None where it has none.
+
+    Raises:
+        RequestRefused: this engine cannot follow it.
+    """
+    if request.sampling.grammar is None:
+        return None
+    if grammars is None:
+        raise RequestRefused("grammar: this engine follows none")
+    try:
+        return grammars.guide(request.sampling.grammar, request.output_token_ids)
+    except GrammarRefused as refusal:
+        raise RequestRefused(f"grammar: {refusal}") from refusal
+
+
 def resolve_stops(sampling: SamplingParams, eos_token_ids: list[int]) -> SamplingParams:
     """Let `stop_token_ids` alone say what ends the answer: the model's own ends are added, or taken out if ignored."""
     if sampling.ignore_eos:
@@ -56,6 +73,11 @@ def finish_reason(sequence: Sequence, sampling: SamplingParams) -> FinishReason 
     if len(sequence.token_ids) >= sequence.max_num_tokens:
         return FinishReason.LENGTH
     return None
+
+
+def failed(lease_id: str, error: str, reason: FinishReason = FinishReason.ERROR) -> SequenceOutput:
+    """The last message of a sequence that ends with an error."""
+    return SequenceOutput(lease_id, finish_reason=reason, error=error)
 
 
 def _check_token_ids(request: EngineRequest, vocab_size: int) -> None:

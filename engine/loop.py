@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from engine.config import EngineConfig
-from engine.intake import RequestRefused, accept, finish_reason, resolve_stops
+from engine.grammar import Grammars
+from engine.intake import RequestRefused, accept, failed, finish_reason, guide_of, resolve_stops
 from engine.protocol import (
     Chunk,
     CommandMessage,
@@ -20,6 +21,7 @@ from engine.protocol import (
     EngineRequest,
     EngineStats,
     FinishReason,
+    Guide,
     InferenceEngine,
     Sampled,
     SamplingParams,
@@ -54,6 +56,7 @@ class _Answer:
 
     sequence: Sequence
     sampling: SamplingParams
+    guide: Guide | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_done: bool = False
 
@@ -68,12 +71,14 @@ class EngineLoop:
         self,
         engine: InferenceEngine,
         config: EngineConfig,
+        grammars: Grammars | None = None,
         *,
         clock: Callable[[], float] = time.perf_counter,
         watch: Watch = lambda num_tokens: nullcontext(),
         tell: Tell = lambda message: None,
     ) -> None:
         self._engine = engine
+        self._grammars = grammars
         self._clock = clock
         self._watch = watch
         self._tell = tell
@@ -177,13 +182,14 @@ class EngineLoop:
             sequence = accept(request, self._capacity, prefix_caching=self._prefix_caching)
             sampling = resolve_stops(request.sampling, self._capacity.eos_token_ids)
             reason = None if sampling.prompt_logprobs is not None else finish_reason(sequence, sampling)
+            guide = guide_of(request, self._grammars)
             if reason is None:
                 self._batcher.add(sequence)
         except (RequestRefused, NeverFits) as refusal:
-            self._outputs.append(_failed(request.lease_id, str(refusal)))
+            self._outputs.append(failed(request.lease_id, str(refusal)))
             return
         if reason is None:
-            self._answers[request.lease_id] = _Answer(sequence, sampling)
+            self._answers[request.lease_id] = _Answer(sequence, sampling, guide)
         else:
             self._outputs.append(SequenceOutput(request.lease_id, finish_reason=reason))
 
@@ -209,7 +215,7 @@ class EngineLoop:
                 raise RuntimeError(f"the engine sampled nothing for {missing}")
         except Exception as fault:
             for lease_id in list(self._answers):
-                self._finish(lease_id, _failed(lease_id, f"the engine failed: {fault}", FinishReason.LOST))
+                self._finish(lease_id, failed(lease_id, f"the engine failed: {fault}", FinishReason.LOST))
             raise EngineFailed(self._publish()) from fault
         return results
 
@@ -226,22 +232,23 @@ class EngineLoop:
         return {result.seq_id: result for result in results}
 
     def _chunk(self, part: Slice) -> Chunk:
-        sequence = part.sequence
+        sequence, answer = part.sequence, self._answers[part.sequence.seq_id]
         return Chunk(
             seq_id=sequence.seq_id,
             token_ids=sequence.token_ids[part.start : part.start + part.num_tokens],
             start=part.start,
             block_table=self._pool.block_table(sequence.seq_id),
             samples=part.completes,
-            sampling=self._answers[sequence.seq_id].sampling,
+            sampling=answer.sampling,
             history=sequence.token_ids,
             num_prompt_tokens=sequence.num_prompt_tokens,
+            guide=answer.guide,
         )
 
     def _update(self, part: Slice, sampled: Sampled | None) -> None:
         answer = self._answers[part.sequence.seq_id]
         if sampled is not None and sampled.error is not None:
-            self._finish(part.sequence.seq_id, _failed(part.sequence.seq_id, sampled.error), forget_blocks=True)
+            self._finish(part.sequence.seq_id, failed(part.sequence.seq_id, sampled.error), forget_blocks=True)
             return
         if sampled is not None and sampled.prompt_logprobs and not answer.prompt_done:
             self._collect(answer, part, sampled.prompt_logprobs)
@@ -261,6 +268,8 @@ class EngineLoop:
         sequence = answer.sequence
         has_room = len(sequence.token_ids) < sequence.max_num_tokens
         self._batcher.record(part, sampled.token_id if has_room else None)
+        if answer.guide is not None and has_room:
+            answer.guide.push(sequence.token_ids[-1:])
         self._generation_tokens += has_room
         prompt_logprobs = None
         if not answer.prompt_done:
@@ -289,7 +298,3 @@ class EngineLoop:
         outputs, self._outputs = self._outputs, []
         fallen = [(sequence.seq_id, sequence.stamp.level) for sequence in self._batcher.take_fallen()]
         return StepMessage(outputs, self.stats, held or [], fallen)
-
-
-def _failed(lease_id: str, error: str, reason: FinishReason = FinishReason.ERROR) -> SequenceOutput:
-    return SequenceOutput(lease_id, finish_reason=reason, error=error)

@@ -6,8 +6,12 @@ Knows nothing of Ray or HTTP, and imports no torch: the ingress and the replica 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scheduling.score import ScorePolicy, Stamp
 from scheduling.swap_area import BlockCopies
@@ -29,7 +33,7 @@ class SamplingParams:
     temperature 0, or next to it, is greedy. top_k 0 and min_p 0 switch those filters off. `logprobs` is the number of
     alternatives reported beside the chosen token (0: the chosen token only); None reports nothing. `prompt_logprobs`
     likewise, for every prompt token but the first. `stop_token_ids` end the answer, beside the model's own ends unless
-    `ignore_eos`; none does before `min_tokens`.
+    `ignore_eos`; none does before `min_tokens`. `grammar`, in llguidance's own form, says which answers there may be.
     """
 
     max_tokens: int
@@ -47,6 +51,7 @@ class SamplingParams:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,19 @@ class EngineCapacity:
     block_bytes: int = 0
 
 
+class Guide(Protocol):
+    """What an answer's grammar says of its next token, once it has been told of all before. See `engine.grammar`."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is allowed any more."""
+        ...
+
+    def push(self, token_ids: Sequence[int]) -> None: ...
+
+    def allowed(self, num_tokens: int) -> NDArray[np.bool_]: ...
+
+
 @dataclass(slots=True)
 class Chunk:
     """The part of one sequence that one step computes.
@@ -176,6 +194,7 @@ class Chunk:
     token_ids: the tokens to run, at positions start, start + 1, ...; their KV goes into the blocks of `block_table`.
     samples: whether the logits of the last token choose the next one (false inside a chunked prefill).
     history: prompt and output so far, for penalties; position of the new token = len(history).
+    guide: which tokens may come next; None where all may.
     """
 
     seq_id: str
@@ -186,6 +205,7 @@ class Chunk:
     sampling: SamplingParams
     history: list[int]
     num_prompt_tokens: int
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ rank dies, however it dies, the processes of the others end too.
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
+from engine.checkpoint import CheckpointError, resolve
 from engine.config import EngineConfig, threads_per_rank
+from engine.grammar import GrammarRefused, Grammars, Vocabulary
 from engine.loop import EngineLoop
 from engine.own_thread import OwnThread
 from engine.protocol import EngineCapacity, InferenceEngine
@@ -19,6 +23,8 @@ from engine.wire import RankChannel, serve_loop
 if TYPE_CHECKING:
     from engine.backends.deepspeed import FollowingRank
 
+
+_log = logging.getLogger(__name__)
 
 #: How long a thread that waits for the others keeps its core. Libgomp's own 300,000 starve the processes that stream.
 _SPIN_COUNT = "20000"
@@ -32,6 +38,7 @@ class Rank:
         self._rank = rank
         self._leader: InferenceEngine | None = None
         self._follower: FollowingRank | None = None
+        self._grammars = Grammars(partial(_vocabulary, config))
         self._thread = OwnThread("engine")
 
     def load(self, master_addr: str, master_port: int) -> EngineCapacity:
@@ -55,9 +62,17 @@ class Rank:
         loaded = load_rank(self._config, self._rank, master_addr, master_port)
         if self._rank == 0:
             self._leader = DeepSpeedEngine(loaded)
+            self._warm_grammars()
         else:
             self._follower = FollowingRank(loaded)
         return loaded.capacity
+
+    def _warm_grammars(self) -> None:
+        """Now, and not in the first step that follows one."""
+        try:
+            self._grammars.warm()
+        except GrammarRefused as refusal:
+            _log.warning("answers cannot follow a grammar: %s", refusal)
 
     def run(self, socket_path: str) -> None:
         """Rank 0 binds the Unix socket, serves the one replica that connects until it hangs up, and lets the others
@@ -81,10 +96,22 @@ class Rank:
         channel = RankChannel.listen(socket_path)
         watchdog = StepWatchdog(self._config.step_timeout_s)
         watchdog.start()
-        serve_loop(EngineLoop(engine, self._config, watch=watchdog.watching, tell=channel.send), channel)
+        loop = EngineLoop(engine, self._config, self._grammars, watch=watchdog.watching, tell=channel.send)
+        serve_loop(loop, channel)
         watchdog.close()
         channel.close()
         engine.close()
+
+
+def _vocabulary(config: EngineConfig) -> Vocabulary:
+    """What the checkpoint's tokenizer says; raises GrammarRefused where it has none that can be read."""
+    from engine.tokenizer import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.load(resolve(config.source))
+    except (CheckpointError, OSError, ValueError) as error:
+        raise GrammarRefused(f"the tokenizer cannot be read: {error}") from error
+    return tokenizer.vocabulary()
 
 
 def _set_environment(config: EngineConfig) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.counter_hash import uniform
 from engine.cuda.choice import choose
-from engine.protocol import Sampled, SamplingParams, TokenLogprob
+from engine.protocol import Guide, Sampled, SamplingParams, TokenLogprob
 from engine.token_choice import adjust, filter_rows, is_adjusted, is_filtered, scale, select_rows
 from engine.token_search import TORCH_SEARCH, TokenSearch, invert
 
@@ -32,6 +32,7 @@ class SampleRow:
     sampling: SamplingParams
     history: list[int]
     num_prompt_tokens: int
+    guide: Guide | None = None
 
     @property
     def num_output_tokens(self) -> int:
@@ -93,14 +94,24 @@ def _uniform(row: SampleRow) -> float:
 
 
 def _adjusted(logits: Tensor, rows: list[SampleRow]) -> Tensor:
-    """The logits after bias and penalties; a copy only where some row needs one."""
+    """The logits after bias, penalties and grammars; a copy only where some row needs one."""
     changed = [i for i, row in enumerate(rows) if is_adjusted(row.sampling, row.num_output_tokens)]
-    if not changed:
+    guided = [i for i, row in enumerate(rows) if row.guide is not None]
+    if not changed and not guided:
         return logits
     adjusted = logits.clone()
     for i in changed:
         adjust(adjusted[i], rows[i].sampling, rows[i].history, rows[i].num_prompt_tokens)
+    for i in guided:
+        _mask(adjusted[i], rows[i])
     return adjusted
+
+
+def _mask(logits: Tensor, row: SampleRow) -> None:
+    """Leaves what the row's guide allows, in place."""
+    assert row.guide is not None
+    allowed = torch.from_numpy(row.guide.allowed(logits.shape[-1]))
+    logits.masked_fill_(~allowed.to(logits.device), -math.inf)
 
 
 def _drawn(adjusted: Tensor, rows: list[SampleRow], indices: list[int], search: TokenSearch) -> list[int | None]:
@@ -146,5 +157,7 @@ def _unsound(row: SampleRow, logits: Tensor) -> Sampled:
     position = len(row.history)
     if not bool(torch.isfinite(logits.max())):
         return Sampled(row.seq_id, None, error=f"the model gave no finite best logit at position {position}")
+    if row.guide is not None and row.guide.failure is not None:
+        return Sampled(row.seq_id, None, error=f"the grammar ended at position {position}: {row.guide.failure}")
     settings = ", ".join(f"{name}={getattr(row.sampling, name)!r}" for name in RISKY_SETTINGS)
     return Sampled(row.seq_id, None, error=f"nothing can be chosen at position {position} with {settings}")

@@ -32,8 +32,8 @@ def _choose(logits: torch.Tensor, places: list[Scheduled], search: TokenSearch) 
     if not places:
         return {}
     rows = [
-        SampleRow(place.chunk.seq_id, place.chunk.sampling, place.chunk.history, place.chunk.num_prompt_tokens)
-        for place in places
+        SampleRow(chunk.seq_id, chunk.sampling, chunk.history, chunk.num_prompt_tokens, chunk.guide)
+        for chunk in (place.chunk for place in places)
     ]
     indices = [place.first_row + place.num_prompt_rows for place in places]  # ascending: all of them are all rows
     chosen_rows = select_rows(logits, indices)

@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer as RustTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from engine.detokenizer import IncrementalDetokenizer
+from engine.grammar import Vocabulary
 from engine.token_bytes import TokenBytes, UnsupportedTokenizer
 
 # Stand where a message had a control token's text while the template is rendered; its own ones are replaced as well.
@@ -65,11 +67,29 @@ class Tokenizer:
         """What ends an answer by the word of the tokenizer, the configuration or the generation settings."""
         return self._eos_token_ids
 
+    def vocabulary(self) -> Vocabulary:
+        """What grammars are written over."""
+        ends = tuple(token_id for token_id in self._eos_token_ids if token_id < self.vocab_size)
+        return Vocabulary(self._rust.to_str(), ends)
+
     def encode(self, text: str) -> list[int]:
         """A raw prompt's tokens, with those that the checkpoint puts around any text (such as a first `<s>`)."""
         return list(self._rust.encode(text).ids)
 
-    def render_chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
+    @property
+    def speaks_tools(self) -> bool:
+        """Whether the chat template shows tools, and calls between `<tool_call>` and `</tool_call>`, by itself."""
+        templates = self._template.chat_template or ""
+        written = templates.values() if isinstance(templates, dict) else [templates]
+        return any("<tool_call>" in template and "tools" in template for template in written)
+
+    def render_chat(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool = True,
+    ) -> str:
         """The prompt that the checkpoint's template makes of these messages.
 
         Raises:
@@ -79,17 +99,23 @@ class Tokenizer:
             raise TemplateRefused("this model has no chat template; send a prompt instead of messages")
         try:
             rendered = self._template.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+                list(messages),
+                tools=list(tools) if tools else None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         except (TemplateError, OverflowError) as refusal:  # the sandbox's word for a range that is too long
             raise TemplateRefused(f"the model's chat template refuses the messages: {refusal}") from refusal
         return str(rendered)
 
-    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
         """The tokens of the rendered messages, with the assistant's turn opened. Raises TemplateRefused."""
         lookalikes: list[str] = []
         guarded = [self._guard(message, lookalikes) for message in messages]
-        rendered = self.render_chat(guarded)
+        shown = [self._guard(tool, lookalikes) for tool in tools or ()]
+        rendered = self.render_chat(guarded, shown)
         return [token_id for part in self._parts(rendered, lookalikes) for token_id in part]
 
     def detokenizer(self, prompt_token_ids: Sequence[int] = ()) -> IncrementalDetokenizer:
@@ -100,14 +126,18 @@ class Tokenizer:
         """What one token stands for; a control token stands for its name."""
         return self._table[token_id]
 
-    def _guard(self, message: dict[str, str], lookalikes: list[str]) -> dict[str, str]:
-        """The message with a mark in place of each text that looks like a control token."""
+    def _guard(self, value: Any, lookalikes: list[str]) -> Any:
+        """The value with a mark in place of each text in it that looks like a control token."""
 
         def mark(found: re.Match[str]) -> str:
             lookalikes.append(found[0])
             return f"{_OPEN}{len(lookalikes) - 1}{_CLOSE}"
 
-        return {name: self._guarded.sub(mark, text) for name, text in message.items()}
+        if isinstance(value, str):
+            return self._guarded.sub(mark, value)
+        if isinstance(value, dict):
+            return {self._guard(name, lookalikes): self._guard(inner, lookalikes) for name, inner in value.items()}
+        return [self._guard(inner, lookalikes) for inner in value] if isinstance(value, list) else value
 
     def _parts(self, rendered: str, lookalikes: list[str]) -> Iterator[list[int]]:
         """Token ids of the text between marks, and of what the marks stand for, as plain text."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deployments.api.constraints import MAX_CALLS, MAX_GRAMMAR_BYTES, MAX_SCHEMA_BYTES
 from deployments.api.request_log import facts_of
 from deployments.api.request_record import RequestRecord
+from deployments.api.tool_schemas import MAX_CALLS_OF_A_TURN, MAX_TOOLS
 from deployments.serve_fields import refused_fields
 from deployments.telemetry.metric_table import METRICS
+from engine.grammar import MAX_CACHED_GRAMMARS
+from engine.grammar_trial import MAX_CPU_S
 from fastserve.prerequisites import MIN_DISK_GB, MIN_MEMORY_GB
 
 ROOT = Path(__file__).parents[1]
@@ -43,3 +47,17 @@ def test_every_field_of_serves_that_is_refused_is_listed() -> None:
 def test_every_decision_has_a_number_of_its_own() -> None:
     numbers = [path.name[:4] for path in sorted((ROOT / "docs/decisions").glob("*.md"))]
     assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def test_the_bounds_of_forms_and_tools_are_what_the_page_says() -> None:
+    text = page("docs/structured-outputs.md")
+    for line in (
+        f"| one schema | {MAX_SCHEMA_BYTES // 1024} KiB |",
+        f"| the whole grammar | {MAX_GRAMMAR_BYTES // 1024} KiB |",
+        f"| tools | {MAX_TOOLS} |",
+        f"| calls in one turn of the conversation | {MAX_CALLS_OF_A_TURN} |",
+        f"| processor time to compile a grammar and take its first steps | {MAX_CPU_S:g} s |",
+        f"| compiled grammars that a replica keeps | {MAX_CACHED_GRAMMARS} |",
+    ):
+        assert line in text
+    assert f"otherwise up to {MAX_CALLS}" in text

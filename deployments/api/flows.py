@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from deployments.api.exchange import Asker, Prepared, Subject
+from deployments.api.grammar_check import GrammarCheck
 from deployments.api.model_service import ModelService
 from deployments.api.openai_logprobs import EchoedPrompt, echoed_prompt
 from deployments.api.openai_responses import ChatFormat, CompletionFormat, Envelope, GenerateFormat
@@ -34,6 +35,7 @@ class Workshop:
     """What all flows use. clock: monotonic seconds; unix_clock: seconds since the epoch."""
 
     preprocessor: Preprocessor
+    grammars: GrammarCheck
     clock: Callable[[], float]
     unix_clock: Callable[[], float]
 
@@ -69,11 +71,14 @@ class ChatFlow:
         num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         sampling = sampling_of(body, subject.model, num_logprobs)
         key = self.workshop.key_of(subject, asker)
-        prompt = await self.workshop.preprocessor.chat(subject.model, body.messages, key)
+        grammar = await self.workshop.grammars.grammar_of(body, subject.model.grammars, key)
+        sampling = replace(sampling, grammar=grammar)
+        prompt = await self.workshop.preprocessor.chat(subject.model, body.messages, key, body.callable_tools)
         budget = _checked_budget(body, _chat_budget(body, subject.model, len(prompt)))
         draft = replace(self.workshop.draft(subject, asker, sampling), stops=tuple(body.stop), n=body.n)
         envelope = self.workshop.envelope("chatcmpl", subject.model, with_usage=body.include_usage)
-        shape = ChatFormat(envelope, subject.model.tokenizer, num_logprobs)
+        mint_id = _mint_id if body.callable_tools else None
+        shape = ChatFormat(envelope, subject.model.tokenizer, num_logprobs, mint_id)
         return Prepared(plan_choices(draft, [prompt], [budget], _mint_id), shape, body.stream, body.include_usage)
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from deployments.api.exchange import Exchange, Surroundings
 from deployments.api.flows import ChatFlow, CompletionFlow, GenerateFlow, Workshop
 from deployments.api.gate import Gate
+from deployments.api.grammar_check import GrammarCheck
 from deployments.api.ingress_ports import ClusterView
 from deployments.api.key_gate import KeyGate
 from deployments.api.model_service import ModelService
@@ -45,9 +46,10 @@ class Ingress:
         telemetry: Telemetry,
         cluster: ClusterView,
         preprocessor: Preprocessor,
+        grammars: GrammarCheck,
         gate: Gate,
     ) -> None:
-        workshop = Workshop(preprocessor, time.monotonic, time.time)
+        workshop = Workshop(preprocessor, grammars, time.monotonic, time.time)
         self._models = models
         self._settings = settings
         self._cluster = cluster
@@ -109,12 +111,13 @@ def create_api(
     log: structlog.typing.FilteringBoundLogger,
     cluster: ClusterView,
     preprocessor: Preprocessor,
+    grammars: GrammarCheck,
     gate: Gate | None = None,
     *,
     says_request_id: bool = True,
 ) -> FastAPI:
     """The application that answers HTTP. says_request_id: see `RequestIdMiddleware`."""
-    ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor, gate or Gate())
+    ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor, grammars, gate or Gate())
     # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
     api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
     answering = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from deployments.api.grammar_check import GrammarJudge
 from deployments.generate_call import ModelHandle
 
 
@@ -21,6 +22,7 @@ class Tokenizer(Protocol):
     """Text to token ids and back. `engine.tokenizer` implements it for a checkpoint; tests spell words instead.
 
     encode_chat: renders the chat template, opens the assistant's turn and tokenises.
+    speaks_tools: the template itself shows tools, calls and their results; others get them as text.
     token_bytes: what one token stands for; a token may be a part of a character.
     """
 
@@ -30,9 +32,14 @@ class Tokenizer(Protocol):
     @property
     def eos_token_ids(self) -> tuple[int, ...]: ...
 
+    @property
+    def speaks_tools(self) -> bool: ...
+
     def encode(self, text: str) -> list[int]: ...
 
-    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]: ...
+    def encode_chat(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]: ...
 
     def detokenizer(self, prompt_token_ids: Sequence[int] = ()) -> Detokenizer: ...
 
@@ -56,6 +63,7 @@ class ModelService:
     handle: ModelHandle
     tokenizer: Tokenizer
     card: ModelCard
+    grammars: GrammarJudge
     num_embeddings: int | None = None
 
     @property

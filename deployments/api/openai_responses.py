@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from deployments.api.answer_parts import Part
+from deployments.api.chat_message import shown_delta, whole_message
 from deployments.api.model_service import Tokenizer
 from deployments.api.openai_logprobs import EchoedPrompt, chat_logprobs, completion_logprobs
+from deployments.api.tool_calls import AnswerPiece, CallReader
+from engine.protocol import FinishReason
 
 JsonObject = dict[str, Any]
 
@@ -60,18 +63,25 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
-    """Chat completions. num_logprobs: alternatives beside each token; None shows no log probabilities."""
+    """Chat completions. num_logprobs: alternatives beside each token; None shows no log probabilities.
+
+    mint_id: gives a call of a tool its id; None where the answer can have none.
+    """
 
     envelope: Envelope
     tokenizer: Tokenizer
     num_logprobs: int | None = None
+    mint_id: Callable[[], str] | None = None
+    _readers: dict[int, CallReader] = field(default_factory=dict)
 
     def whole(self, parts: Sequence[Part], usage: Usage, elapsed_s: float) -> JsonObject:
-        choices = [self._choice(part, "message", _message(part.text)) for part in parts]
+        choices = [self._choice(part, "message", whole_message(self._pieces(part), self.mint_id)) for part in parts]
         return {**self.envelope.wrap("chat.completion", choices), "usage": usage.to_json()}
 
     def chunks(self, part: Part) -> list[JsonObject]:
-        choices = [self._choice(part, "delta", {"content": part.text} if part.text else {})]
+        shown = [shown_delta(piece, self.mint_id) for piece in self._pieces(part)]
+        is_due = part.finish_reason is not None or bool(part.logprobs)
+        choices = self._deltas(part, shown or ([{}] if is_due else []))
         if part.is_first:
             role = {"role": "assistant", "content": "", "refusal": None}
             choices.insert(0, self._choice(Part(part.index, is_first=True), "delta", role))
@@ -80,13 +90,38 @@ class ChatFormat:
     def usage_chunk(self, usage: Usage) -> JsonObject:
         return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage.to_json()}
 
+    def _pieces(self, part: Part) -> list[AnswerPiece]:
+        """What the part adds: its text, or calls of tools that stand in it."""
+        if self.mint_id is None:
+            return [part.text] if part.text else []
+        reader = self._readers.setdefault(part.index, CallReader())
+        return reader.push(part.text) + (reader.finish() if part.finish_reason is not None else [])
+
+    def _deltas(self, part: Part, shown: Sequence[JsonObject]) -> list[JsonObject]:
+        """One choice for each; the log probabilities go with the first, the finish reason with the last."""
+        last = len(shown) - 1
+        parts = (
+            replace(
+                part,
+                logprobs=part.logprobs if place == 0 else [],
+                finish_reason=part.finish_reason if place == last else None,
+            )
+            for place in range(len(shown))
+        )
+        return [self._choice(each, "delta", delta) for each, delta in zip(parts, shown, strict=True)]
+
     def _choice(self, part: Part, content_key: str, content: JsonObject) -> JsonObject:
         return {
             "index": part.index,
             content_key: content,
             "logprobs": self._logprobs(part),
-            "finish_reason": part.finish_reason,
+            "finish_reason": self._finish_reason(part),
         }
+
+    def _finish_reason(self, part: Part) -> str | None:
+        reader = self._readers.get(part.index)
+        has_called = reader is not None and reader.num_calls > 0
+        return "tool_calls" if has_called and part.finish_reason is FinishReason.STOP else part.finish_reason
 
     def _logprobs(self, part: Part) -> JsonObject | None:
         if self.num_logprobs is None or not part.logprobs:
@@ -154,7 +189,3 @@ class GenerateFormat:
 
     def usage_chunk(self, usage: Usage) -> JsonObject:
         return {"usage": usage.to_json()}
-
-
-def _message(text: str) -> JsonObject:
-    return {"role": "assistant", "content": text, "refusal": None}

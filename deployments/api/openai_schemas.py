@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from deployments.api.tool_schemas import (
+    MAX_CALLS_OF_A_TURN,
+    MAX_TOOLS,
+    ResponseFormat,
+    StrictModel,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    check_form,
+    check_tools,
+)
 from deployments.errors import ApiError, invalid
 
 MAX_CHOICES = 128
@@ -41,14 +52,10 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
+# Of these, the chat route acts on some.
+_OF_CHAT = ("parallel_tool_calls", "response_format", "tool_choice", "tools")
 # Fields of OpenAI's that label a request and cannot change its answer.
 _LABELS = ("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier")
-
-
-class StrictModel(BaseModel):
-    """No coercion, no unknown field, no number that is not finite."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 class StreamOptions(StrictModel):
@@ -132,6 +139,10 @@ class RequestFields(StrictModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+# Of an assistant's turn that a client has read from an answer.
+_EMPTY: tuple[tuple[str, object], ...] = (("annotations", []), ("tool_calls", []))
+
+
 class TextPart(StrictModel):
     type: Literal["text"]
     text: str
@@ -140,16 +151,27 @@ class TextPart(StrictModel):
 class Message(StrictModel):
     """One turn. An assistant's turn may carry the empty fields that OpenAI's client writes back."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
     name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS_OF_A_TURN)] = Field(default_factory=list)
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _drop_empty_fields(cls, fields: object) -> object:
         if not isinstance(fields, dict):
             return fields
-        return {name: value for name, value in fields.items() if value is not None}
+        given = {name: value for name, value in fields.items() if value is not None and (name, value) not in _EMPTY}
+        return {"content": [], **given} if given.get("tool_calls") else given
+
+    @model_validator(mode="after")
+    def _what_its_role_has(self) -> Message:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls in an assistant's turn only")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id in the turn of a tool, and only there")
+        return self
 
     @field_validator("content", mode="before")
     @classmethod
@@ -167,6 +189,25 @@ class ChatCompletionRequest(RequestFields):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    response_format: ResponseFormat = ResponseFormat(type="text")
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] = Field(default_factory=list)
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+
+    _neutral: ClassVar[dict[str, tuple[object, ...]]] = {
+        name: values for name, values in _NEUTRAL.items() if name not in _OF_CHAT
+    }
+
+    @property
+    def callable_tools(self) -> list[Tool]:
+        """What the model may call in this answer."""
+        return [] if self.tool_choice == "none" else self.tools
+
+    @model_validator(mode="after")
+    def _tools_and_form_that_go_together(self) -> ChatCompletionRequest:
+        check_form(self.response_format)
+        check_tools(self.tools, self.tool_choice)
+        return self
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> ChatCompletionRequest:

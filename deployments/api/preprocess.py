@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deployments.api.chat_turns import native_tools, native_turns, plain_turns
 from deployments.api.model_service import ModelService
 from deployments.api.openai_schemas import Message, Prompt
 from deployments.api.scored_pool import ScoredPool
+from deployments.api.tool_schemas import Tool
 from deployments.errors import ApiError, invalid
 from engine.tokenizer import TemplateRefused
 
@@ -21,14 +23,15 @@ class Preprocessor:
 
     pool: ScoredPool
 
-    async def chat(self, model: ModelService, messages: Sequence[Message], key: float) -> list[int]:
+    async def chat(
+        self, model: ModelService, messages: Sequence[Message], key: float, tools: Sequence[Tool] = ()
+    ) -> list[int]:
         """The token ids of the rendered conversation, the assistant's turn opened.
 
         Raises:
             ApiError: the template refuses the conversation, or the prompt leaves no room for an answer.
         """
-        turns = [_turn(message) for message in messages]
-        return _fitting(await self.pool.run(key, _encode_chat, model, turns), model, "messages")
+        return _fitting(await self.pool.run(key, _encode_chat, model, messages, tools), model, "messages")
 
     async def prompts(self, model: ModelService, prompts: Sequence[Prompt], key: float) -> list[list[int]]:
         """The token ids of each prompt; what is token ids already is only checked."""
@@ -57,15 +60,11 @@ def output_budget(
     return asked
 
 
-def _turn(message: Message) -> dict[str, str]:
-    role = "system" if message.role == "developer" else message.role
-    turn = {"role": role, "content": message.text}
-    return turn if message.name is None else {**turn, "name": message.name}
-
-
-def _encode_chat(model: ModelService, turns: list[dict[str, str]]) -> list[int]:
+def _encode_chat(model: ModelService, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
     try:
-        return model.tokenizer.encode_chat(turns)
+        if model.tokenizer.speaks_tools:
+            return model.tokenizer.encode_chat(native_turns(messages), native_tools(tools))
+        return model.tokenizer.encode_chat(plain_turns(messages, tools))
     except TemplateRefused as refusal:
         raise invalid(f"messages: {refusal}.", "messages", "invalid_value") from None
 

@@ -28,8 +28,8 @@ _FAKE_LOGPROB = -0.5
 class FakeEngine:
     """Implements `InferenceEngine`. `sleep` is called once a step, and for copies, with the cost in seconds.
 
-    It honours the seed, `logprobs` and `prompt_logprobs`; every other sampling setting changes nothing. Without `cost`,
-    every step costs `config.fake_step_s`.
+    It honours the seed, `logprobs`, `prompt_logprobs` and grammars; every other sampling setting changes nothing.
+    Without `cost`, every step costs `config.fake_step_s`.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class FakeEngine:
     def _sampled(self, chunk: Chunk) -> Sampled:
         if not chunk.samples:
             return Sampled(chunk.seq_id, None, prompt_logprobs=_prompt_logprobs(chunk))
-        token_id = fake_token(chunk.sampling.seed, len(chunk.history))
+        token_id = _token_of(chunk)
+        if token_id is None:
+            return Sampled(chunk.seq_id, None, error="the grammar allows no token")
         num_top = chunk.sampling.logprobs
         logprob = None if num_top is None else _logprob(token_id, num_top)
         return Sampled(chunk.seq_id, token_id, logprob, _prompt_logprobs(chunk))
@@ -85,6 +87,15 @@ class FakeEngine:
 def fake_token(seed: int, position: int) -> int:
     """The token that a sequence with this seed has at this position."""
     return _FIRST_WORD + int(uniform(seed, position) * _NUM_WORDS)
+
+
+def _token_of(chunk: Chunk) -> int | None:
+    """Where a grammar is to be followed, any of the tokens that it allows."""
+    if chunk.guide is None:
+        return fake_token(chunk.sampling.seed, len(chunk.history))
+    allowed = chunk.guide.allowed(FAKE_VOCAB_SIZE).nonzero()[0]
+    share = uniform(chunk.sampling.seed, len(chunk.history))
+    return int(allowed[int(share * len(allowed))]) if len(allowed) else None
 
 
 def step_work(chunks: list[Chunk]) -> StepWork:

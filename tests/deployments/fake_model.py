@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from llguidance import LLTokenizer
 
 from deployments.api.model_service import ModelCard, ModelService
 from deployments.generate_call import Entered, GenerateCall, GenerationEvent, Started
 from engine.detokenizer import IncrementalDetokenizer
+from engine.grammar_trial import try_out
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
 from engine.tokenizer import TemplateRefused
 from scheduling.score import Stamp
 
+BYTES = LLTokenizer("byte")
 EOS = 256
 MAX_MODEL_LEN = 200
 
@@ -30,11 +35,14 @@ class ByteTokenizer:
 
     vocab_size = EOS + 1
     eos_token_ids = (EOS,)
+    speaks_tools = False
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
         if messages[0]["role"] == "assistant":
             raise TemplateRefused("the first turn must be the user's")
         return self.encode("".join(message["content"] for message in messages))
@@ -44,6 +52,20 @@ class ByteTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         return _Bytes()[token_id]
+
+
+class InProcessJudge:
+    """Tries grammars over single bytes, here and without a limit of time."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+
+    def check(self, grammar: str) -> None:
+        self.tried.append(grammar)
+        try_out(BYTES, grammar)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 def _says_hello(call: GenerateCall) -> str:
@@ -134,7 +156,7 @@ class FakeHandle:
 
 def fake_service(handle: FakeHandle) -> ModelService:
     card = ModelCard(handle.name, created_s=1_700_000_000, max_model_len=4096)
-    return ModelService(handle, ByteTokenizer(), card, handle.num_embeddings)
+    return ModelService(handle, ByteTokenizer(), card, InProcessJudge(), handle.num_embeddings)
 
 
 def _logprob(token: int, num_top: int) -> TokenLogprob:

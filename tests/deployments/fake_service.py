@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from deployments.api.grammar_check import GrammarCheck
 from deployments.api.ingress import create_api
 from deployments.api.preprocess import Preprocessor
 from deployments.api.scored_pool import ScoredPool
@@ -81,7 +82,15 @@ class Service:
     def _make_api(self) -> FastAPI:
         models = {handle.name: fake_service(handle) for handle in self.handles}
         log = make_logger(self._log)
-        return create_api(models, lambda: self.settings, self.metrics, log, self.cluster, Preprocessor(self.pool))
+        return create_api(
+            models,
+            lambda: self.settings,
+            self.metrics,
+            log,
+            self.cluster,
+            Preprocessor(self.pool),
+            GrammarCheck(self.pool),
+        )
 
 
 @asynccontextmanager

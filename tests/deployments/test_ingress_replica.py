@@ -13,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config import ModelConfig
 from deployments.feed.receiver import TokenFeed
 from deployments.ingress_replica import model_service
+from engine.grammar import GrammarRefused
 from tests.engine.tokenizers import as_checkpoint_tokenizer
 
 CONTEXT = 2048
@@ -64,3 +65,14 @@ def test_every_ingress_says_that_a_model_was_created_when_its_checkpoint_was(fol
     )
 
     assert service.describe()["created"] == 1_700_000_000
+
+
+def test_the_ingress_tries_grammars_over_the_models_own_vocabulary(folder: Path) -> None:
+    service = model_service(
+        ModelConfig(name="m", source=str(folder)), cast("DeploymentHandle[Any]", _Handle()), TokenFeed()
+    )
+
+    service.grammars.check('{"grammars": [{"json_schema": {"type": "object"}}]}')
+    with pytest.raises(GrammarRefused):
+        service.grammars.check('{"grammars": [{"json_schema": {"$ref": "#"}}]}')
+    service.grammars.close()

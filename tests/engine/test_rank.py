@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from engine.config import EngineConfig
+from engine.grammar import GrammarRefused
 from engine.protocol import CommandMessage, EngineRequest, EngineStats, FinishReason, SequenceOutput
 from engine.rank import Rank
 from engine.shared_memory import SEGMENT_FOLDER
@@ -21,6 +22,7 @@ from engine.wire import RankGone, ReplicaChannel
 from scheduling.score import Stamp
 from tests.engine.factories import make_request
 from tests.engine.playing import load_reference
+from tests.engine.tokenizers import as_checkpoint_tokenizer
 from tests.engine.worlds import RankWorld
 
 TinyModel = Callable[[str], Path]
@@ -216,3 +218,22 @@ async def test_a_rank_with_the_fake_backend_needs_no_model(tmp_path: Path) -> No
 def test_running_before_loading_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="rank 1: run was called before load"):
         Rank(EngineConfig("m", "s"), 1).run("nowhere")
+
+
+def test_a_rank_knows_grammars_over_its_checkpoints_vocabulary(tmp_path: Path) -> None:
+    as_checkpoint_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").touch()
+    assert Rank(make_config(tmp_path, 1), 0)._grammars.warm().eos_tokens == [1]
+
+
+def test_a_rank_whose_checkpoint_has_no_tokenizer_serves_without_grammars(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").touch()
+    rank = Rank(make_config(tmp_path, 1), 0)
+    rank._warm_grammars()
+    assert "answers cannot follow a grammar" in caplog.text
+    with pytest.raises(GrammarRefused):
+        rank._grammars.guide("{}")

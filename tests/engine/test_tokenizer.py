@@ -14,7 +14,7 @@ from tokenizers import decoders, models
 
 from engine.token_bytes import TokenBytes, UnsupportedTokenizer
 from engine.tokenizer import TemplateRefused, Tokenizer
-from tests.engine.tokenizers import CONTROL_TOKENS, as_checkpoint_tokenizer, byte_level, sentence_piece
+from tests.engine.tokenizers import CONTROL_TOKENS, TOOL_TEMPLATE, as_checkpoint_tokenizer, byte_level, sentence_piece
 
 TOKENIZER = Tokenizer(as_checkpoint_tokenizer())
 CONTROL_IDS = [TOKENIZER.encode(name)[0] for name in CONTROL_TOKENS]
@@ -45,6 +45,29 @@ def test_no_content_can_end_its_turn_or_be_lost(content: str) -> None:
     ]
     text = byte_level().decode(token_ids, skip_special_tokens=False)
     assert text == f"<|im_start|>user\n{content.strip()}<|im_end|>\n<|im_start|>assistant\n"
+
+
+@given(hostile)
+def test_no_tool_and_no_call_or_result_of_one_can_end_its_turn_or_be_lost(text: str) -> None:
+    speaking = Tokenizer(as_checkpoint_tokenizer(chat_template=TOOL_TEMPLATE))
+    tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {text: [text, 1, None]}}}
+    calls = [{"function": {"name": "f", "arguments": {text: text}}}]
+    messages = [{"role": "assistant", "content": "", "tool_calls": calls}, {"role": "tool", "content": text}]
+    token_ids = speaking.encode_chat(messages, [tool])
+    assert [token_id for token_id in token_ids if token_id in CONTROL_IDS] == [*CONTROL_IDS * 3, CONTROL_IDS[0]]
+    assert byte_level().decode(token_ids, skip_special_tokens=False) == speaking.render_chat(messages, [tool])
+
+
+def test_a_template_speaks_tools_where_it_shows_them_and_calls_between_the_usual_marks() -> None:
+    assert not TOKENIZER.speaks_tools
+    assert not Tokenizer(as_checkpoint_tokenizer(chat_template=None)).speaks_tools
+    assert Tokenizer(as_checkpoint_tokenizer(chat_template=TOOL_TEMPLATE)).speaks_tools
+
+
+def test_a_grammar_can_be_written_over_what_the_checkpoint_knows() -> None:
+    vocabulary = Tokenizer(as_checkpoint_tokenizer(), eos_token_ids=[1, 9_999]).vocabulary()
+    assert vocabulary.eos_token_ids == (1,)
+    assert vocabulary.tokenizer().vocab_size == TOKENIZER.vocab_size
 
 
 def test_a_control_token_in_a_raw_prompt_is_one() -> None:

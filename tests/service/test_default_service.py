@@ -17,6 +17,7 @@ from tests.service.disconnect_checks import check_a_disconnect_frees_its_slot, g
 from tests.service.openai_checks import ALL_CHECKS, client_of
 from tests.service.readme import README_URL, python_block, shell_block
 from tests.service.running import COMMANDS, Service
+from tests.service.structured_checks import STRUCTURED_CHECKS
 from tests.service.waiting import FREED_WITHIN_S, is_empty, metric_total, queue_of, settled_total, until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,6 +31,13 @@ SUCCESSES = "vllm:request_success_total"
 
 @pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.__name__)
 def test_the_openai_client_is_answered(default_service: Service, check: Callable[[openai.OpenAI], None]) -> None:
+    check(client_of(default_service.base_url))
+
+
+@pytest.mark.parametrize("check", STRUCTURED_CHECKS, ids=lambda check: check.__name__)
+def test_answers_follow_the_form_and_call_the_tools(
+    default_service: Service, check: Callable[[openai.OpenAI], None]
+) -> None:
     check(client_of(default_service.base_url))
 
 
