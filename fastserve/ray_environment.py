@@ -92,6 +92,8 @@ def _haproxy_environment(run_folder: Path, haproxy: HAProxy) -> dict[str, str]:
         # Idle seconds, not total ones: a client that sends no byte of its body, an ingress that sends none for an hour.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "3600",
+        # Each change of the ingresses starts another HAProxy; the one before it has so long for its last answers.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "600",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run_folder / "metrics.sock"),
