@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from deployments.api.constraints import MAX_CALLS, MAX_GRAMMAR_BYTES, MAX_SCHEMA_BYTES
@@ -61,3 +62,9 @@ def test_the_bounds_of_forms_and_tools_are_what_the_page_says() -> None:
     ):
         assert line in text
     assert f"otherwise up to {MAX_CALLS}" in text
+
+
+def test_every_test_that_the_page_on_reliability_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", page("docs/reliability.md"))
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
