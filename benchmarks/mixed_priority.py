@@ -16,6 +16,7 @@ from benchmarks.asking import Asking, PriorityRuns
 from benchmarks.bound_margin import read_smallest_slack_s
 from benchmarks.capacity import FEWEST_CLIENTS
 from benchmarks.connection_pool import allow_many_connections
+from benchmarks.memory import MemoryGrowth, watched_memory
 from benchmarks.mixed_report import MixedReport, class_facts
 from benchmarks.mixed_rounds import Side, SideRound
 from benchmarks.mixed_run import MixedLoad, MixedRun, run_mixed
@@ -103,9 +104,11 @@ def main(
             sides = [_side(_OURS, target.base_url, model, priority_runs, mixed, request_timeout_s, retry)]
             if peer_url is not None and peer_priority_runs is not None:
                 sides.append(_side(_PEER, peer_url, peer_model, peer_priority_runs, mixed, request_timeout_s, retry))
-            run = run_mixed(sides, mixed, time.time_ns(), lambda words: err.print(words, markup=False))
+            with watched_memory() as memory:
+                run = run_mixed(sides, mixed, time.time_ns(), lambda words: err.print(words, markup=False))
             slack_s = _own_check(target.base_url, next(iter(mixed.traffic.api_keys.values()), None))
-    report = _report(target, sides, mixed, run, slack_s)
+    growth = memory.growth(duration_s) if base_url is None and mixed.num_rounds == 1 else None
+    report = _report(target, sides, mixed, run, slack_s, growth)
     path = write_report(report, results, "mixed-priority")
     Console().print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
     err.print(f"written: {path} and .json beside it", markup=False, soft_wrap=True)
@@ -167,7 +170,12 @@ def _side(
 
 
 def _report(
-    target: Target, sides: Sequence[Side], mixed: MixedLoad, run: MixedRun, smallest_slack_s: float | None
+    target: Target,
+    sides: Sequence[Side],
+    mixed: MixedLoad,
+    run: MixedRun,
+    smallest_slack_s: float | None,
+    memory: MemoryGrowth | None,
 ) -> MixedReport:
     return MixedReport(
         date=datetime.now(UTC).date().isoformat(),
@@ -189,6 +197,7 @@ def _report(
         sides=[_side_report(side, mixed, rounds) for side, rounds in zip(sides, run.rounds, strict=True)],
         comparisons=_comparisons(sides, mixed, run),
         smallest_slack_s=smallest_slack_s,
+        memory=memory,
     )
 
 

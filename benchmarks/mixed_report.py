@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from benchmarks.capacity import Capacity
 from benchmarks.class_report import GroupReport, Times
 from benchmarks.lateness import Lateness
+from benchmarks.memory import MemoryGrowth
 from benchmarks.peers.pairs import Comparison
 from benchmarks.returns import Returns
 from benchmarks.side_report import SideReport
@@ -42,6 +43,7 @@ class MixedReport:
     where that was measured. tokens_per_word: as the first answer showed. sides: ours, then the peer where there is one.
     comparisons: ours over the peer's, by round. settings: of the model, where this run started it. smallest_slack_s: by
     how much the closest overtaking kept its bound, by our service's own check of every grant; None where none says so.
+    memory: of the service's processes, where this run started it and the load lasted for more than two minutes.
     """
 
     date: str
@@ -63,6 +65,7 @@ class MixedReport:
     sides: list[SideReport]
     comparisons: list[Comparison]
     smallest_slack_s: float | None
+    memory: MemoryGrowth | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -92,6 +95,7 @@ class MixedReport:
             sections.append(
                 f"Smallest slack of the bound on overtaking, of every grant: {self.smallest_slack_s:.6f} s."
             )
+        sections += [] if self.memory is None else [_memory(self.memory)]
         sections += [_HOW_TO_READ, "\n".join(self._provenance())]
         return "\n\n".join(sections) + "\n"
 
@@ -128,6 +132,16 @@ _HOW_TO_READ = (
     "Times in milliseconds, of answered requests only: read them beside `refused`. TTFT counts from the scheduled "
     "time. In time: met both objectives of its class. Goodput: those, in requests/s of the schedule."
 )
+
+
+def _memory(memory: MemoryGrowth) -> str:
+    gained = sorted(memory.by_process.items(), key=lambda pair: -pair[1])[:5]
+    most = ", ".join(f"{title} {value / 2**20:+.1f} MiB" for title, value in gained)
+    return (
+        f"Resident memory of the service's processes, from the first minute of the load to its end: "
+        f"{memory.first_bytes / 2**20:,.0f} to {memory.last_bytes / 2**20:,.0f} MiB ({memory.share:+.1%}). "
+        f"Most of it: {most}."
+    )
 
 
 def _capacity(capacity: Capacity) -> str:
