@@ -59,6 +59,7 @@ class _Answer:
     guide: Guide | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_done: bool = False
+    num_prompt_counted: int = 0
 
 
 class EngineLoop:
@@ -254,9 +255,16 @@ class EngineLoop:
             self._collect(answer, part, sampled.prompt_logprobs)
         if sampled is None or not part.completes:
             self._batcher.record(part)
+            self._count_prompt(answer)
             return
         part.sequence.is_suspect = False
         self._advance(answer, part, sampled)
+
+    def _count_prompt(self, answer: _Answer) -> None:
+        """Each token of a prompt once, in the step that computes it: who waits goes by how fast this engine is."""
+        num_reached = min(answer.sequence.num_computed, answer.sequence.num_prompt_tokens)
+        self._prompt_tokens += max(0, num_reached - answer.num_prompt_counted)
+        answer.num_prompt_counted = max(num_reached, answer.num_prompt_counted)
 
     def _collect(self, answer: _Answer, part: Slice, logprobs: list[TokenLogprob]) -> None:
         """Chunks arrive in order; one that starts over, after a preemption, replaces what was there."""
@@ -274,7 +282,7 @@ class EngineLoop:
         prompt_logprobs = None
         if not answer.prompt_done:
             answer.prompt_done = True
-            self._prompt_tokens += sequence.num_prompt_tokens
+            self._count_prompt(answer)
             prompt_logprobs = answer.prompt_logprobs if answer.sampling.prompt_logprobs is not None else None
         output = SequenceOutput(
             sequence.seq_id,

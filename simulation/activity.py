@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Activity:
     """What a replica has done. busy_s: in steps; slot_s: the same for each sequence in the batch.
 
-    num_served: tokens of prompts, each counted when it was done, and of answers.
+    num_served: tokens of prompts, as they were computed, and of answers.
     """
 
     busy_s: float = 0.0

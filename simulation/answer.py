@@ -16,6 +16,14 @@ class Answer:
     rank: Rank
     end: int
     has_begun: bool = False
+    num_prompt_counted: int = 0
+
+    def newly_computed_of_prompt(self) -> int:
+        """Tokens of the prompt that were computed since this was asked last, each once."""
+        num_reached = min(self.sequence.num_computed, self.sequence.num_prompt_tokens)
+        num_new = max(0, num_reached - self.num_prompt_counted)
+        self.num_prompt_counted += num_new
+        return num_new
 
     @property
     def num_to_come(self) -> int:

@@ -183,15 +183,17 @@ class SimulatedReplica:
     def _end_parts(self, parts: list[Slice], progress: Progress) -> None:
         for part in parts:
             self._batcher.record(part, _TOKEN if part.completes else None)
+            answer = self._answers[part.sequence.seq_id]
+            if not answer.has_begun:
+                self.activity.num_served += answer.newly_computed_of_prompt()
             if part.completes:
-                self._has_token(self._answers[part.sequence.seq_id], progress)
+                self._has_token(answer, progress)
 
     def _has_token(self, answer: Answer, progress: Progress) -> None:
         """One more, and not as one of those who are known to decode."""
         self.activity.num_served += 1
         if not answer.has_begun:
             answer.has_begun = True
-            self.activity.num_served += answer.sequence.num_prompt_tokens
             progress.begun.append(answer.sequence.seq_id)
         if answer.num_to_come <= 0:
             progress.ended.append(self._leave(answer.sequence.seq_id))

@@ -172,6 +172,16 @@ def test_whom_a_newcomer_displaced_is_told_and_waits_for_the_word_to_go_on() -> 
     assert [output.lease_id for output in loop.step().outputs] == ["bulk"]
 
 
+def test_a_long_prompt_counts_as_it_is_computed_and_each_token_once() -> None:
+    loop = make_loop(max_num_batched_tokens=16)
+    loop.apply(CommandMessage(added=[make_request("long", num_prompt_tokens=40, max_tokens=3)]))
+    counted = []
+    while loop.has_work:
+        loop.step()
+        counted.append(loop.stats.prompt_tokens)
+    assert counted == [16, 32, 40, 40, 40]
+
+
 def test_one_that_moves_ends_here_as_moved_with_what_it_was_served() -> None:
     loop = make_loop(max_num_seqs=1)
     loop.apply(CommandMessage(added=[make_request("bulk", num_prompt_tokens=10, max_tokens=60)]))
