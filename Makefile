@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test chaos check bench
+.PHONY: help install serve test chaos fuzz check bench
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: install ## Run all tests
 
 chaos: install ## Kill, stop and cut off parts of a real service under load, 200 times, and check the books
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+fuzz: install ## Play the service's own OpenAPI page against it, 2,000 requests and more
+	@FUZZ_CASES=680 $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
 check: $(INSTALLED) ## Formatting, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from deployments.api.grammar_check import GrammarCheck
 from deployments.api.ingress_ports import ClusterView
 from deployments.api.key_gate import KeyGate
 from deployments.api.model_service import ModelService
+from deployments.api.openapi_page import openapi_page
 from deployments.api.preprocess import Preprocessor
 from deployments.api.request_id import RequestIdMiddleware, request_id_of
 from deployments.api.request_telemetry import Telemetry
@@ -58,6 +59,7 @@ class Ingress:
         self._chat = ChatFlow(workshop)
         self._completion = CompletionFlow(workshop)
         self._generate = GenerateFlow(workshop)
+        self._page = orjson.dumps(openapi_page())
 
     async def chat_completions(self) -> Response:
         """OpenAI's chat completions, streaming and not."""
@@ -98,6 +100,10 @@ class Ingress:
         """The whole service's metrics in Prometheus's text format."""
         return Response(await self._cluster.metrics_text(), media_type=CONTENT_TYPE_LATEST)
 
+    async def openapi(self) -> Response:
+        """What may be asked, and what is said then."""
+        return Response(self._page, media_type="application/json")
+
     async def queue(self) -> Response:
         """Who waits, in order, and why; never the prompt."""
         snapshots = await self._cluster.queue_snapshots()
@@ -118,7 +124,7 @@ def create_api(
 ) -> FastAPI:
     """The application that answers HTTP. says_request_id: see `RequestIdMiddleware`."""
     ingress = Ingress(models, settings, Telemetry(metrics, log), cluster, preprocessor, grammars, gate or Gate())
-    # No generated schema: bodies are read by our own rules, which FastAPI knows nothing of.
+    # FastAPI generates no page: bodies are read by our own rules, which it knows nothing of.
     api = FastAPI(title="FastServe", openapi_url=None, redirect_slashes=False)
     answering = {
         "/v1/chat/completions": ingress.chat_completions,
@@ -133,6 +139,7 @@ def create_api(
     api.add_api_route("/readyz", ingress.readyz)
     api.add_api_route("/metrics", ingress.metrics)
     api.add_api_route("/v1/queue", ingress.queue)
+    api.add_api_route("/openapi.json", ingress.openapi)
     api.add_exception_handler(ApiError, _answer_api_error)
     api.add_exception_handler(HTTPException, _answer_http_error)
     api.add_exception_handler(Exception, _answer_crash)

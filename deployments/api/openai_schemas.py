@@ -32,6 +32,10 @@ MAX_TOKEN_ID_DIGITS = 18
 INT64 = 2**63
 
 Prompt = str | list[int]
+_StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+_Stop = _StopString | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)]
+_TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(min_length=1)]
+_Prompts = str | _TokenIds | Annotated[list[str | _TokenIds], Field(min_length=1, max_length=MAX_CHOICES)]
 
 # Fields of OpenAI's that we do not act on, with the values that ask for nothing: those pass, others are refused.
 _NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -89,6 +93,16 @@ class RequestFields(StrictModel):
 
     _neutral: ClassVar[dict[str, tuple[object, ...]]] = _NEUTRAL
 
+    @classmethod
+    def neutral_fields(cls) -> dict[str, tuple[object, ...]]:
+        """Fields that are not acted on, with the values that ask for nothing."""
+        return cls._neutral
+
+    @classmethod
+    def label_fields(cls) -> tuple[str, ...]:
+        """Fields that may have any value, because they change no answer."""
+        return _LABELS
+
     @model_validator(mode="before")
     @classmethod
     def _drop_what_asks_for_nothing(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +112,7 @@ class RequestFields(StrictModel):
         dropped = cls._neutral.keys() | set(_LABELS)
         return {name: value for name, value in fields.items() if name not in dropped}
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", mode="before", json_schema_input_type=_Stop)
     @classmethod
     def _one_or_more_stops(cls, stop: object) -> object:
         stops = [stop] if isinstance(stop, str) else stop
@@ -173,7 +187,7 @@ class Message(StrictModel):
             raise ValueError("tool_call_id in the turn of a tool, and only there")
         return self
 
-    @field_validator("content", mode="before")
+    @field_validator("content", mode="before", json_schema_input_type=str | list[TextPart] | None)
     @classmethod
     def _one_or_more_parts(cls, content: object) -> object:
         return [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -224,7 +238,7 @@ class CompletionRequest(RequestFields):
     echo: bool = False
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
-    @field_validator("prompt", mode="before")
+    @field_validator("prompt", mode="before", json_schema_input_type=_Prompts)
     @classmethod
     def _one_or_more_prompts(cls, prompt: object) -> list[Prompt]:
         prompts = _as_prompts(prompt)
