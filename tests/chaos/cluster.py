@@ -97,7 +97,9 @@ def _environment(folder: Path) -> dict[str, str]:
     haproxy = None
     if binary is not None:
         haproxy = HAProxy(write_wrapper(binary, folder), 4_000, free_port(9101), free_port(8404))
-    return ray_environment({**given, "OMP_NUM_THREADS": "1"}, folder, haproxy)
+    environment = ray_environment({**given, "OMP_NUM_THREADS": "1"}, folder, haproxy)
+    # Ray notes there which cluster this machine has, and whoever starts another later would join that one.
+    return environment | {"RAY_TMPDIR": str(folder)}
 
 
 def _config(folder: Path) -> dict[str, Any]:
