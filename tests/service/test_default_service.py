@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 import openai
@@ -14,6 +14,7 @@ import pytest
 
 from tests.service.conftest import MODEL
 from tests.service.disconnect_checks import check_a_disconnect_frees_its_slot, give_up, read_on, streaming
+from tests.service.hostile_checks import HOSTILE_CHECKS
 from tests.service.openai_checks import ALL_CHECKS, client_of
 from tests.service.readme import README_URL, python_block, shell_block
 from tests.service.running import COMMANDS, Service
@@ -128,6 +129,13 @@ async def test_clients_that_disconnect_leave_nothing_behind_queued_or_streaming(
         await until(lambda: metric_total(http, "vllm:num_requests_running"), lambda running: running == 0)
 
 
+@pytest.mark.parametrize("check", HOSTILE_CHECKS, ids=lambda check: check.__name__)
+async def test_clients_that_give_nothing_are_cut_off_and_nobody_waits_for_them(
+    default_service: Service, check: Callable[[Service, str], Awaitable[None]]
+) -> None:
+    await check(default_service, MODEL)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
@@ -158,7 +166,7 @@ def test_bad_input_is_answered_and_the_service_goes_on(
 def test_a_prompt_that_leaves_one_token_for_the_answer_is_answered(default_service: Service) -> None:
     body = {"model": MODEL, "prompt": [1] * 8191, "max_tokens": 1}
 
-    answer = httpx.post(f"{default_service.base_url}/v1/completions", json=body, timeout=120)
+    answer = httpx.post(f"{default_service.base_url}/v1/completions", json=body, timeout=500)  # through plain modules
 
     assert answer.json()["usage"] == {
         **answer.json()["usage"],
