@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.failover_report import FailoverLoad, FailoverReport, VictimResult
 from benchmarks.moved_stream import StreamRead, read_stream
 from benchmarks.report import RESULTS, distinct_reasons, write_report
-from benchmarks.service import shipped_service
+from benchmarks.service import application, shipped_service
 from benchmarks.target import errors_as_exit_code
 from fastserve.errors import ServerFailed
 from fastserve.machine import commit, this_machine
@@ -66,17 +66,8 @@ def main(
 def service_config(settings: dict[str, object]) -> dict[str, Any]:
     """The shipped model on two replicas behind one ingress."""
     model = {"name": MODEL, "source": f"embedded:{MODEL}", "kv_cache_tokens": 16_384, **settings}
-    application = {
-        "name": "fastserve",
-        "route_prefix": "/",
-        "import_path": "deployments.app:build",
-        "args": {"models": [model]},
-        "deployments": [
-            {"name": "Ingress", "ray_actor_options": {"num_cpus": 0.1}},
-            {"name": MODEL, "num_replicas": NUM_REPLICAS},
-        ],
-    }
-    return {"applications": [application]}
+    ingress = {"name": "Ingress", "ray_actor_options": {"num_cpus": 0.1}}
+    return application(model, [ingress, {"name": MODEL, "num_replicas": NUM_REPLICAS}])
 
 
 def bodies(num_streams: int, num_tokens: int) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from benchmarks.connection_pool import allow_many_connections
 from benchmarks.http_response import ResponseBroken
 from benchmarks.order_report import OrderLoad, OrderReport
 from benchmarks.report import RESULTS, distinct_reasons, write_report
-from benchmarks.service import shipped_service
+from benchmarks.service import application, shipped_service
 from benchmarks.start_order import ALPHA, BETA, HeadersMissing, Start, depth, num_inversions
 from benchmarks.target import errors_as_exit_code
 from fastserve.machine import commit, this_machine
@@ -92,17 +92,8 @@ def service_config(load: OrderLoad) -> dict[str, Any]:
     }
     user_config = {"alpha": ALPHA, "beta": BETA, "bounds": bounds}
     ingress = {"name": "Ingress", "num_replicas": load.num_ingresses, "ray_actor_options": cpus}
-    application = {
-        "name": "fastserve",
-        "route_prefix": "/",
-        "import_path": "deployments.app:build",
-        "args": {"models": [model]},
-        "deployments": [
-            {**ingress, "user_config": user_config},
-            {"name": _MODEL, "num_replicas": load.num_replicas},
-        ],
-    }
-    return {"applications": [application]}
+    deployments = [{**ingress, "user_config": user_config}, {"name": _MODEL, "num_replicas": load.num_replicas}]
+    return application(model, deployments)
 
 
 async def measure(base_url: str, load: OrderLoad, request_timeout_s: float) -> Measured:

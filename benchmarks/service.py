@@ -47,6 +47,21 @@ def shipped_service(document: dict[str, Any], ready_within_s: float) -> Iterator
             yield service
 
 
+def application(model: dict[str, object], deployments: list[dict[str, Any]]) -> dict[str, Any]:
+    """A configuration that serves one model. deployments: Serve's own settings of the ingress and of the model."""
+    return {
+        "applications": [
+            {
+                "name": "fastserve",
+                "route_prefix": "/",
+                "import_path": "deployments.app:build",
+                "args": {"models": [model]},
+                "deployments": deployments,
+            }
+        ]
+    }
+
+
 def on_port(document: dict[str, Any], port: int) -> dict[str, Any]:
     """The same configuration, but for where HTTP is served."""
     return {**document, "http_options": {**document.get("http_options", {}), "host": LOOPBACK, "port": port}}

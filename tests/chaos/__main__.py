@@ -49,7 +49,8 @@ def _tell(report: Report) -> None:
     )
     typer.echo(f"connections broken with their own ingress, proxy or host: {len(report.books.excused)}")
     typer.echo(f"longest gap in a stream: {report.slowest_gap_s:.1f} s")
-    typer.echo(f"least distance to the bound on order: {report.slack_s:.2f} s")
+    slack = "nobody was overtaken" if report.slack_s is None else f"{report.slack_s:.2f} s"
+    typer.echo(f"least distance to the bound on order: {slack}")
     typer.echo(f"lost: {len(report.books.lost)}; left over: {report.left or 'nothing'}")
     for entry in report.books.lost[:10]:
         typer.echo(f"  {entry.request_id}: {entry.end.value}: {entry.detail}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -69,6 +70,7 @@ class Crowd:
     _open: dict[str, asyncio.Task[Entry]] = field(default_factory=dict)
     _leaving: set[str] = field(default_factory=set)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def run(self) -> None:
         """Returns when the last answer has ended after `stop`."""
@@ -78,6 +80,14 @@ class Crowd:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    async def let_some_end(self, number: int, within_s: float) -> None:
+        """Returns when so many more requests have ended, however they did; at the latest after `within_s`."""
+        self._ended = asyncio.Semaphore(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for _ in range(number):
+                    await self._ended.acquire()
 
     def send_one_away(self) -> str | None:
         """One client leaves in the middle of what it asked; its name."""
@@ -92,8 +102,10 @@ class Crowd:
         while not self._stopping.is_set():
             entry = await self._ask(self.rng.choice(self.questions))
             self.entries.append(entry)
+            self._ended.release()
             if entry.end is not End.COMPLETE:
-                await asyncio.sleep(_RETRY_AFTER_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _RETRY_AFTER_S)
 
     async def _ask(self, question: Question) -> Entry:
         request_id = f"chaos-{len(self.sent)}"

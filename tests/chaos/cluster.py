@@ -27,7 +27,7 @@ from tests.chaos.hosts import Hosts, hosts
 from tests.service.running import COMMANDS, ROOT, Service, descendants, end, serve_config, tail, wait_until_ready
 
 MODEL = "certain"
-NUM_REPLICAS = NUM_INGRESS = 2
+NUM_REPLICAS = NUM_INGRESS = NUM_RANKS = 2
 _NODE_CPUS = 1  # room for one replica of two ranks, and the ingresses
 _OBJECT_STORE_BYTES = 128 * 2**20
 _STARTS_WITHIN_S = 90
@@ -108,7 +108,7 @@ def _config(folder: Path) -> dict[str, Any]:
         "source": str(make_certain_model(folder / "model")),
         "device": "cpu",
         "dtype": "float32",
-        "tensor_parallel_size": 2,
+        "tensor_parallel_size": NUM_RANKS,
         "num_threads": 1,
         "rank_num_cpus": 0.3,
         "max_num_seqs": 8,

@@ -21,10 +21,22 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "LOOK_EVERY_S", 0.005)
 
 
+class ToldGate(Gate):
+    """Tells when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = asyncio.Event()
+
+    def close(self) -> None:
+        super().close()
+        self.closing.set()
+
+
 async def test_an_ingress_closes_its_gate_when_the_end_is_announced_and_leaves_when_all_is_answered(
     tmp_path: Path,
 ) -> None:
-    folder, gate, answered = EndingFolder(tmp_path), Gate(), asyncio.Event()
+    folder, gate, answered = EndingFolder(tmp_path), ToldGate(), asyncio.Event()
 
     async def request() -> None:
         async with gate.passing():
@@ -35,8 +47,7 @@ async def test_an_ingress_closes_its_gate_when_the_end_is_announced_and_leaves_w
     assert (folder.at_work(), gate.is_closed) == ([os.getpid()], False)
     folder.announce()
     async with asyncio.timeout(WITHIN_S):
-        while not gate.is_closed:  # noqa: ASYNC110 - what a file brings about
-            await asyncio.sleep(0.001)
+        await gate.closing.wait()
         assert folder.at_work() == [os.getpid()]
         answered.set()
         await asyncio.gather(asking, following)

@@ -45,9 +45,14 @@ async def queue_of(http: httpx.AsyncClient, model: str) -> dict[str, Any]:
 
 async def metric_total(http: httpx.AsyncClient, sample_name: str) -> float:
     """The sum of a metric's samples over all labels; 0 when there are none."""
+    return sum(await metric_samples(http, sample_name))
+
+
+async def metric_samples(http: httpx.AsyncClient, sample_name: str) -> list[float]:
+    """The values of a metric, whatever their labels."""
     text = (await http.get("/metrics")).raise_for_status().text
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return sum(sample.value for sample in samples if sample.name == sample_name)
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return [sample.value for sample in samples if sample.name == sample_name]
 
 
 async def settled_total(http: httpx.AsyncClient, sample_name: str) -> float:
