@@ -8,11 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from fastserve.proxy_errors import write_error_files
+
 HEADERS_WITHIN_S = 30
 _SCRIPT = r"""#!/bin/sh
 for argument; do
     if [ "$before" = -f ]; then
-        sed -i 's/^defaults$/&\n    timeout http-request {headers_within_s}s/' "$argument"
+        sed -i -e '/^ *errorfile /d' -e '/^defaults$/r '{defaults} "$argument"
     fi
     before=$argument
 done
@@ -35,12 +37,18 @@ def find_haproxy() -> Path | None:
 def write_wrapper(binary: Path, folder: Path, headers_within_s: int = HEADERS_WITHIN_S) -> Path:
     """A script in `folder` that runs `binary` with what Ray's configuration cannot be told.
 
+    folder: must outlive the script's processes, which read more files there.
+
     Without splice: Ray's configuration asks for it, and with it HAProxy 2.8 does not tell the ingress of a client that
     went away while its request waits (docs/decisions/0004-haproxy-without-splice.md). With a bound on the time for a
     request's headers: Ray sets one on silence only, and a byte a minute would hold a connection for ever. That line
     stands in front of Ray's, so that one of Ray's would win, in the same file, by whose name Ray knows its process.
+    And with answers of our shape where no ingress gives one, instead of Ray's: that makes a plain 500 of every status.
     """
+    defaults = folder / "haproxy_defaults.cfg"
+    lines = [f"timeout http-request {headers_within_s}s", *write_error_files(folder)]
+    defaults.write_text("".join(f"    {line}\n" for line in lines))
     script = folder / "haproxy"
-    script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary)), headers_within_s=headers_within_s))
+    script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary)), defaults=shlex.quote(str(defaults))))
     script.chmod(0o700)
     return script

@@ -6,25 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from fastserve.haproxy import find_haproxy, write_wrapper
 from fastserve.ports import free_port
 
 
-def test_the_script_adds_the_flag_and_the_time_for_headers_and_passes_every_argument_on(tmp_path: Path) -> None:
+def test_the_script_adds_the_flag_the_time_for_headers_and_our_errors_and_passes_every_argument_on(
+    tmp_path: Path,
+) -> None:
     binary = tmp_path / "a binary"
     binary.write_text('#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done\n')
     binary.chmod(0o700)
 
     script = write_wrapper(binary, tmp_path)
 
-    (tmp_path / "one file.cfg").write_text("global\ndefaults\n    mode http\n")
+    (tmp_path / "one file.cfg").write_text("global\ndefaults\n    mode http\n    errorfile 503 rays\n")
 
     said = subprocess.run(
         [script, "-f", "one file.cfg"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=30
     ).stdout
     assert said.splitlines() == ["-dS", "-f", "one file.cfg"]
     lines = (tmp_path / "one file.cfg").read_text().splitlines()
-    assert lines == ["global", "defaults", "    timeout http-request 30s", "    mode http"]
+    errors = [f'    errorfile {status} "{tmp_path / str(status)}.http"' for status in (500, 502, 503, 504)]
+    assert lines == ["global", "defaults", "    timeout http-request 30s", *errors, "    mode http"]
 
 
 @contextmanager
@@ -59,6 +64,22 @@ def test_headers_that_never_end_are_refused_in_time(tmp_path: Path) -> None:
         client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
 
         assert client.recv(100).startswith((b"HTTP/1.0 408 ", b"HTTP/1.1 408 "))
+
+
+def test_where_no_ingress_answers_the_proxy_does_in_the_same_shape(tmp_path: Path) -> None:
+    port = free_port()
+    config = (
+        "defaults\n    mode http\n    timeout client 300s\n    timeout connect 1s\n    timeout server 1s\n"
+        f"frontend f\n    bind 127.0.0.1:{port}\n    default_backend b\nbackend b\n    errorfile 503 rays\n"
+    )
+    with haproxy_of(tmp_path, config):
+        connected(port).close()
+        answer = httpx.get(f"http://127.0.0.1:{port}", timeout=30)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["code"] == "ingress_unavailable"
 
 
 def test_the_time_for_headers_is_set_where_rays_own_setting_would_win(tmp_path: Path) -> None:
