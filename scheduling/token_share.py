@@ -29,7 +29,8 @@ class TokenShare:
         self._on_trial: Sequence | None = None
 
     def out(self, plan: Plan, running: Many[Sequence], costs: EngineCosts, outranks: Outranks) -> None:
-        """Fill the plan's slices. running: best first. One suspect is computed at a time, until it has a token."""
+        """Fill the plan's slices. running: best first. One suspect is computed at a time, until it has a token; the
+        decodes bear as much for it as for all who wait."""
         budget, decode, prefills, has_suspect = self._limits.max_num_batched_tokens, plan.decode, [], False
         for sequence in running:
             start = sequence.num_computed
@@ -39,13 +40,14 @@ class TokenShare:
             elif budget:
                 decode.append(Slice(sequence, start, 1, True))
                 budget -= 1
+        num_waiting = len(prefills)
         if has_suspect:
             prefills = self._with_one_suspect(prefills)
         if not prefills:
             self._decodes_sat_out = False
         elif not self._share_with_peers(plan, prefills, costs, outranks):
             num_free = self._num_free(plan, prefills, outranks)
-            patience_s = self._patience_s(len(decode), len(prefills) - num_free, costs)
+            patience_s = self._patience_s(len(decode), num_waiting - num_free, costs)
             self._fill(plan, prefills, num_free, patience_s, costs)
 
     def rest(self) -> None:

@@ -171,6 +171,19 @@ def test_of_those_an_engine_may_have_died_of_one_is_begun_at_a_time() -> None:
     assert (sorted(ids(second.decode)), ids(second.prefill)) == (["s1", "well"], ["s2"])
 
 
+@pytest.mark.parametrize(("num_suspects", "num_tokens"), [(1, 30), (3, 51)])
+def test_a_suspect_gets_on_as_fast_as_all_who_wait_for_it_to_would_together(num_suspects: int, num_tokens: int) -> None:
+    batcher = decoding("a", stretch=1.5)
+    for index in range(num_suspects):
+        suspect = make_sequence(f"{index}", num_tokens=80, max_num_tokens=81, arrival_s=index + 1)
+        suspect.is_suspect = True
+        batcher.add(suspect)
+
+    plan = batcher.plan(COSTS)
+
+    assert [(part.sequence.seq_id, part.num_tokens) for part in plan.prefill] == [("0", num_tokens)]
+
+
 def test_a_suspect_that_was_begun_is_not_left_for_a_better_one() -> None:
     suspects = [make_sequence("long", num_tokens=100, max_num_tokens=120), make_sequence("better", priority=50)]
     for each in suspects:
