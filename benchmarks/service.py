@@ -26,10 +26,11 @@ _LOG_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """started_s: when its command was given, by `time.perf_counter`."""
+    """started_s: when its command was given, by `time.perf_counter`. log: what it prints."""
 
     base_url: str
     started_s: float
+    log: Path
 
 
 @contextlib.contextmanager
@@ -95,7 +96,7 @@ def running_service(
     started_s = time.perf_counter()
     try:
         _wait_until_ready(service.process, base_url + ready_path, log, started_s + ready_within_s)
-        yield RunningService(base_url, started_s)
+        yield RunningService(base_url, started_s, log)
     finally:
         service.end()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def side(name: str, completions: Completions) -> ServedSide:
     @contextlib.contextmanager
     def start() -> Iterator[RunningService]:
         with stub_completions(completions) as base_url:
-            yield RunningService(base_url, time.perf_counter())
+            yield RunningService(base_url, time.perf_counter(), Path("no log"))
 
     return ServedSide(name, start, VLLM_DIALECT)
 
