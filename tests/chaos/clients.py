@@ -17,6 +17,7 @@ from tests.chaos.books import End, Entry
 
 NUM_CLIENTS = 8
 SILENCE_S = 120.0  # longer than a replica and its host take to come back
+_NO_INGRESS = "ingress_unavailable"  # fastserve/proxy_errors.py
 _RETRY_AFTER_S = 0.5
 _REFUSALS = (408, 429, 503)
 
@@ -162,10 +163,12 @@ class _Reading:
         return self.ended(End.COMPLETE, json.dumps([texts, num_tokens]))
 
     def _not_answered(self, status: int, body: bytes) -> Entry:
-        """What our ingress refuses has OpenAI's shape; anything else was said by the proxy, for want of an ingress."""
+        """What the proxy says, for want of an ingress, is a broken connection: a refusal is the ingress's alone."""
         try:
             code = json.loads(body)["error"]["code"]
         except (ValueError, KeyError, TypeError):
+            code = _NO_INGRESS
+        if code == _NO_INGRESS:
             return self.ended(End.BROKEN, f"{status} from the proxy")
         return self.ended(End.REFUSED if status in _REFUSALS else End.FAILED, f"{status} {code}")
 
