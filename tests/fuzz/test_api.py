@@ -1,4 +1,5 @@
-"""schemathesis plays the service's own page against it, in this process, with a model that computes nothing."""
+"""schemathesis plays the service's own page against it: in this process, with a model that computes nothing, or, where
+the environment says so, against a service that runs (`python -m tests.fuzz`)."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ from schemathesis.checks import (
 )
 
 from tests.deployments.fake_service import Service
+from tests.fuzz import CASES, MODEL, URL
 
-NUM_CASES = int(os.environ.get("FUZZ_CASES", "20"))  # of each operation
+NUM_CASES = int(os.environ.get(CASES, "20"))  # of each operation
+SERVED = os.environ.get(MODEL, "fake")
+MAX_TOKENS = 16  # of an answer, where as many as the context holds might be asked for
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -28,15 +32,31 @@ CHECKS = [
     unsupported_method,
 ]
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", Service().api)
+if URL in os.environ:
+    schema = schemathesis.openapi.from_url(f"{os.environ[URL]}/openapi.json")
+else:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", Service().api)
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, _: Any) -> None:
     """Names the model that there is in most requests that name one, and asks for little."""
     body = case.body
-    if isinstance(body, dict) and isinstance(body.get("model"), str) and len(body["model"]) % 4:
-        body["model"] = "fake"
+    if not isinstance(body, dict):
+        return
+    if isinstance(body.get("model"), str) and len(body["model"]) % 4:
+        body["model"] = SERVED
+    ask_for_little(body, "max_length" if case.path == "/generate" else "max_tokens")
+
+
+def ask_for_little(body: dict[str, Any], field: str) -> None:
+    """field: how this operation calls the length of an answer. What is no length stays."""
+    given = [name for name in (field, "max_completion_tokens") if body.get(name) is not None]
+    for name in given:
+        if type(body[name]) is int:
+            body[name] = min(body[name], MAX_TOKENS)
+    if not given:
+        body[field] = MAX_TOKENS
 
 
 @schema.parametrize()

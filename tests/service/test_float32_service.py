@@ -1,4 +1,4 @@
-"""In float32 the service's greedy text is transformers' own, token for token."""
+"""In float32 an answer is the same in any company: transformers' own, token for token, whatever is sent beside it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import httpx
 import pytest
 
+from tests.service.bad_input_checks import check_bad_requests_are_refused_and_disturb_nobody
 from tests.service.conftest import MODEL
 from tests.service.running import ROOT, Service
 
@@ -61,6 +62,10 @@ def test_twenty_greedy_answers_equal_those_of_transformers(float32_service: Serv
 
     texts = [choice["text"] for choice in sorted(answer["choices"], key=lambda choice: choice["index"])]
     assert texts == _reference_texts()
+
+
+async def test_bad_requests_are_refused_and_disturb_neither_streams_nor_memory(float32_service: Service) -> None:
+    await check_bad_requests_are_refused_and_disturb_nobody(float32_service, MODEL)
 
 
 def _reference_texts() -> list[str]:
