@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 
@@ -41,7 +40,10 @@ class LayerCache:
 
 
 class KVCache:
-    """The cache of every layer of one rank. Layers of one shape share one tensor, so that clearing is one operation."""
+    """The cache of every layer of one rank. Layers of one shape share one tensor, so that clearing is one operation.
+
+    All of its memory is taken at once: what the machine does not have is missed at the start, not under load.
+    """
 
     def __init__(
         self, shapes: list[LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
@@ -51,7 +53,7 @@ class KVCache:
         self.block_size = block_size
         tensor_shapes = [(shape.num_kv_heads, dim) for shape in shapes for dim in (shape.key_dim, shape.value_dim)]
         self._tensors = {
-            shape: zeros((count, num_blocks, block_size, *shape), dtype, device)
+            shape: torch.zeros((count, num_blocks, block_size, *shape), dtype=dtype, device=device)
             for shape, count in Counter(tensor_shapes).items()
         }
         unused = {shape: list(tensor) for shape, tensor in reversed(self._tensors.items())}
@@ -72,11 +74,3 @@ class KVCache:
         if blocks.numel():
             for tensor in self._tensors.values():
                 tensor.index_fill_(1, blocks, 0)
-
-
-def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeros that cost memory only once touched: on CPU numpy asks the system for zero pages, torch would write them."""
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    num_bytes = int(np.prod(shape)) * dtype.itemsize
-    return torch.from_numpy(np.zeros(num_bytes, np.uint8)).view(dtype).view(shape)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from engine.fused.cache import PackedKVCache
-from engine.kv_cache import KVCache, zeros
+from engine.kv_cache import KVCache
 from scheduling.swap_area import BlockCopies
 
 #: A cache's memory by block, on CPU: [num_blocks, bytes of a block].
@@ -22,8 +22,7 @@ _Rows: TypeAlias = npt.NDArray[np.uint8]
 
 
 class SwapSpace:
-    """A slot for each of `num_slots` blocks, in each of the cache's tensors. Memory is taken only as it is touched on
-    CPU, and at once on CUDA."""
+    """A slot for each of `num_slots` blocks, in each of the cache's tensors. All of the memory is taken at once."""
 
     def __init__(self, cache: KVCache | PackedKVCache, num_slots: int) -> None:
         self._cached = cache.block_tensors()
@@ -77,4 +76,4 @@ def _rows(tensor: torch.Tensor) -> _Rows:
 def _host_tensor(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     if like.device.type == "cuda":
         return torch.empty(shape, dtype=like.dtype, pin_memory=True)
-    return zeros(shape, like.dtype, torch.device("cpu")) if shape[0] else like.new_empty(shape)
+    return torch.zeros(shape, dtype=like.dtype)

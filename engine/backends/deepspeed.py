@@ -14,6 +14,7 @@ from engine import process_group
 from engine.architectures import check_servable
 from engine.checkpoint import eos_token_ids, read_config, resolve
 from engine.config import EngineConfig, threads_per_rank
+from engine.cpu_arithmetic import as_computed
 from engine.lifeline import Lifeline, tie
 from engine.memory import host_free_bytes, longest_sequence, num_swap_slots
 from engine.process_group import World
@@ -121,6 +122,7 @@ def load_rank(config: EngineConfig, rank: int, master_addr: str, master_port: in
     torch.set_num_threads(threads_per_rank(config))
     world = process_group.join(config, rank, master_addr, master_port)
     lifeline = tie(world, master_addr)
+    config = as_computed(config, folder, world)
     model = load_shard(config, folder, world)
     runner = build_runner(model, config, world)
     longest = longest_sequence(config, max_model_len(model, config), runner.cache.num_blocks)

@@ -11,7 +11,7 @@ from engine.kv_cache import LayerShape
 class PackedKVCache:
     """layers: for each [num_blocks, elements of a block]; see `native/attention.h` for what lies where in a block.
 
-    Blocks begin at the start of a page, and cost memory only once touched.
+    Blocks begin at the start of a page. All of the memory is taken at once, see `KVCache`.
     """
 
     def __init__(self, shapes: list[LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype) -> None:
@@ -30,4 +30,4 @@ class PackedKVCache:
 
 def _blocks(num_blocks: int, num_elements: int, dtype: torch.dtype) -> torch.Tensor:
     pages = fresh_pages(num_blocks * num_elements * dtype.itemsize)
-    return tensor_over(pages, (num_blocks, num_elements), dtype)
+    return tensor_over(pages, (num_blocks, num_elements), dtype).zero_()

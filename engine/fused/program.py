@@ -16,9 +16,6 @@ from engine.fused.cache import PackedKVCache
 from engine.fused.instructions import LAYER_NORM, WANTED_ROWS, Epilogue, Kind, Op
 from engine.fused.library import NativeLibrary
 from engine.fused.packing import PANEL, Matrix, Packer, alone, gated, joined, padded, release
-from engine.kv_cache import zeros
-
-_CPU = torch.device("cpu")
 
 
 class Summed(Enum):
@@ -250,7 +247,7 @@ class _Compiler:
         return tensor
 
     def _buffer(self, width: int, dtype: torch.dtype) -> torch.Tensor:
-        return self._hold(zeros((self.max_tokens, width), dtype, _CPU))
+        return self._hold(torch.zeros((self.max_tokens, width), dtype=dtype))
 
     def _shared_buffer(self, name: str, width: int, dtype: torch.dtype) -> torch.Tensor:
         """One buffer for all layers."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+from engine.fused.cache import PackedKVCache
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
+from engine.swap_space import SwapSpace
 
 CPU = torch.device("cpu")
 SHAPE = LayerShape(num_kv_heads=3, key_dim=8, value_dim=8)
@@ -47,12 +53,15 @@ def test_the_bytes_are_those_of_the_tensors() -> None:
     assert make_cache(SHAPE, SHAPE).num_bytes == 5 * bytes_per_block([SHAPE, SHAPE], 4, torch.float32)
 
 
-def test_untouched_blocks_cost_no_memory() -> None:
+@pytest.mark.parametrize("kind", [partial(KVCache, device=CPU), PackedKVCache], ids=["plain", "packed"])
+def test_all_memory_is_taken_at_once_and_none_more_as_blocks_are_used(kind: Callable[..., Any]) -> None:
     before = _resident_bytes()
-    cache = KVCache([SHAPE], num_blocks=100_000, block_size=64, dtype=torch.float32, device=CPU)
-    assert cache.num_bytes > 1 << 30
-    assert cache.layers[0].keys[99_999].eq(0).all()
-    assert _resident_bytes() - before < 1 << 28
+    cache = kind([SHAPE], num_blocks=10_000, block_size=64, dtype=torch.float32)
+    swap = SwapSpace(cache, num_slots=10_000)
+    taken = _resident_bytes() - before
+    assert taken >= 0.95 * (cache.num_bytes + swap.num_bytes)
+    assert all(tensor.eq(0).all() for tensor in cache.block_tensors())
+    assert cache.num_bytes + swap.num_bytes > 1 << 27
 
 
 def _resident_bytes() -> int:
