@@ -102,7 +102,7 @@ def _asking(
 ) -> JsonObject:
     answer: JsonObject = {"application/json": {"schema": whole}}
     if streams:
-        answer["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["text/event-stream"] = {"schema": _object({"data": {"type": "string"}})}  # of each event
     assert {shape.status for shape in SHAPES.values()} <= set(_OF_A_BODY), "a status that the page does not tell of"
     schema = {"$ref": _REFERENCE.format(model=body.__name__)}
     return {
