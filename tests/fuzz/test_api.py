@@ -8,14 +8,7 @@ from typing import Any
 
 import hypothesis
 import schemathesis
-from schemathesis.checks import (
-    content_type_conformance,
-    not_a_server_error,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.deployments.fake_service import Service
 from tests.fuzz import CASES, MODEL, URL
@@ -23,14 +16,8 @@ from tests.fuzz import CASES, MODEL, URL
 NUM_CASES = int(os.environ.get(CASES, "20"))  # of each operation
 SERVED = os.environ.get(MODEL, "fake")
 MAX_TOKENS = 16  # of an answer, where as many as the context holds might be asked for
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    unsupported_method,
-]
+#: Every check but one: rules between fields, and between a prompt and the model's context, stand in no schema.
+NOT_CHECKED = [positive_data_acceptance]
 
 if URL in os.environ:
     schema = schemathesis.openapi.from_url(f"{os.environ[URL]}/openapi.json")
@@ -64,4 +51,4 @@ def ask_for_little(body: dict[str, Any], field: str) -> None:
     max_examples=NUM_CASES, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
 )
 def test_whatever_is_sent_is_answered_as_the_page_says(case: Any) -> None:
-    case.call_and_validate(checks=CHECKS)
+    case.call_and_validate(excluded_checks=NOT_CHECKED)
