@@ -18,14 +18,17 @@ class TestChatOpenAI(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        """Greedy, and bounded: a small model may not find the end of an answer."""
+        """Greedy, penalised and bounded, one call at a time: a small model repeats itself instead of coming to an end."""
         return {
             "model": MODEL,
             "base_url": BASE_URL,
             "api_key": "unused",
             "temperature": 0,
-            "max_tokens": 1024,
+            "frequency_penalty": 1.5,
+            "max_tokens": 192,
             "max_retries": 0,
+            "stream_usage": True,
+            "model_kwargs": {"parallel_tool_calls": False},
         }
 
     @property

@@ -30,7 +30,12 @@ def results(folder: Path, requests: str) -> dict[str, dict[str, Any]]:
     output = folder / requests
     where = f"model={MODEL},base_url={BASE_URL}/completions,tokenizer={TOKENIZER},tokenizer_backend=huggingface"
     command = ["lm_eval", "run", "--model", "local-completions", "--tasks", ",".join(NAMES), "--include_path", "."]
-    options = ["--model_args", f"{where},num_concurrent=4,max_retries=1,{requests}", "--output_path", str(output)]
+    options = [
+        "--model_args",
+        f"{where},num_concurrent=4,max_retries=1,max_length=1024,{requests}",
+        "--output_path",
+        str(output),
+    ]
     done = subprocess.run(
         [*command, *options],
         cwd=TASKS,
