@@ -18,7 +18,7 @@ class TestChatOpenAI(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        """Greedy, penalised and bounded, one call at a time: a small model repeats itself instead of coming to an end."""
+        """Greedy, penalised, bounded, one call at a time: a small model repeats itself instead of coming to an end."""
         return {
             "model": MODEL,
             "base_url": BASE_URL,
