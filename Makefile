@@ -8,10 +8,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test chaos fuzz check bench
+.PHONY: help install serve test chaos fuzz conformance check bench
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 install: $(INSTALLED) ## Make .venv, fetch the model, compile the native parts; seconds when all is there
 	@$(BIN)/fastserve models install
@@ -29,6 +29,9 @@ chaos: install ## Kill, stop and cut off parts of a real service under load, 200
 
 fuzz: install ## Play the service's own OpenAPI page against a real service, 2,000 requests and more
 	@$(BIN)/python -m tests.fuzz
+
+conformance: install ## Play the tests of openai, langchain, litellm, instructor, llm and lm-eval against a real service
+	@$(BIN)/python -m tests.conformance $(CONFORMANCE_ARGS)
 
 check: $(INSTALLED) ## Formatting, lint, types and import contracts
 	$(BIN)/ruff format --check .

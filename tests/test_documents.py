@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from deployments.api.constraints import MAX_CALLS, MAX_GRAMMAR_BYTES, MAX_SCHEMA_BYTES
 from deployments.api.request_log import facts_of
 from deployments.api.request_record import RequestRecord
@@ -14,6 +16,8 @@ from deployments.telemetry.metric_table import METRICS
 from engine.grammar import MAX_CACHED_GRAMMARS
 from engine.grammar_trial import MAX_CPU_S
 from fastserve.prerequisites import MIN_DISK_GB, MIN_MEMORY_GB
+from tests.conformance.plugin.skip_list import entries_of
+from tests.conformance.suite import SKIPS, SUITES
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +68,15 @@ def test_the_bounds_of_forms_and_tools_are_what_the_page_says() -> None:
     assert f"otherwise up to {MAX_CALLS}" in text
 
 
-def test_every_test_that_the_page_on_reliability_names_is_there() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)`", page("docs/reliability.md"))
+def test_the_page_on_conformance_has_every_suites_version_and_every_reason_of_a_skip() -> None:
+    text = page("docs/conformance.md")
+    versions = [f"| {suite.name} | {suite.environment.pins()[suite.package]} |" for suite in SUITES]
+    reasons = [f"| {entry.reason} |" for suite in SUITES for entry in entries_of(SKIPS, suite.name)]
+    assert [line for line in versions + reasons if line not in text] == []
+
+
+@pytest.mark.parametrize("name", ["docs/reliability.md", "docs/conformance.md"])
+def test_every_test_that_a_page_names_is_there(name: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", page(name))
     assert named
     assert [name for name in named if not (ROOT / name).is_file()] == []
