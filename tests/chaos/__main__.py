@@ -19,6 +19,7 @@ def main(
     events: Annotated[int, typer.Option(help="disturbances")] = 200,
     seed: Annotated[int, typer.Option(help="decides the order of the kinds, the victims and the questions")] = 0,
     kinds: Annotated[str, typer.Option(help="only these kinds, separated by commas")] = "",
+    minutes: Annotated[float, typer.Option(min=1, help="no disturbance begins after so many")] = 240.0,
 ) -> None:
     """Disturbs a service of two hosts in every way, one kind as often as the other, and checks the books."""
     chosen = kinds.split(",") if kinds else list(DISTURBANCES)
@@ -26,7 +27,7 @@ def main(
         if cluster.hosts.cable is None and "network" in chosen:
             typer.echo("network namespaces cannot be made here: the network is left alone")
             chosen.remove("network")
-        report = asyncio.run(chaos(cluster, seed, in_random_order(chosen, events, seed), _say))
+        report = asyncio.run(chaos(cluster, seed, in_random_order(chosen, events, seed), _say, 60 * minutes))
     _tell(report)
     sys.exit(0 if report.is_clean else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -43,9 +44,12 @@ class Report:
         return self.books.balance and not self.left and (self.slack_s is None or self.slack_s >= 0)
 
 
-async def chaos(cluster: Cluster, seed: int, kinds: list[str], say: Say) -> Report:
-    """Disturbs the service once for each of `kinds`, in this order, while a crowd asks it questions."""
-    rng = random.Random(seed)
+async def chaos(cluster: Cluster, seed: int, kinds: list[str], say: Say, within_s: float = math.inf) -> Report:
+    """Disturbs the service once for each of `kinds`, in this order, while a crowd asks it questions.
+
+    within_s: no disturbance begins after so long.
+    """
+    rng, began_s = random.Random(seed), time.monotonic()
     await until_whole(cluster)
     asked = [await learned(cluster.service.base_url, body) for body in questions(MODEL, NUM_QUESTIONS, rng)]
     crowd = Crowd(cluster.service.base_url, asked, random.Random(seed + 1))
@@ -53,7 +57,7 @@ async def chaos(cluster: Cluster, seed: int, kinds: list[str], say: Say) -> Repo
     events: list[Event] = []
     slacks_s: list[float] = []
     try:
-        while kinds:
+        while kinds and time.monotonic() < began_s + within_s:
             batch = [kinds.pop(0)]
             if kinds and rng.random() < _ALSO:
                 batch.append(kinds.pop(0))
