@@ -12,7 +12,7 @@ import typer
 
 from tests.chaos.cluster import running_cluster
 from tests.chaos.disturbances import DISTURBANCES
-from tests.chaos.run import Report, chaos
+from tests.chaos.run import NOBODY, Report, chaos
 
 
 def main(
@@ -44,7 +44,9 @@ def _say(line: str) -> None:
 
 
 def _tell(report: Report) -> None:
-    typer.echo(f"\nseed {report.seed}; events: {dict(Counter(event.kind for event in report.events))}")
+    typer.echo(
+        f"\nseed {report.seed}; events: {dict(Counter(event.kind for event in report.events if event.what != NOBODY))}"
+    )
     typer.echo(
         f"requests sent: {report.books.num_sent}; ends: { {end.value: n for end, n in report.books.ends.items()} }"
     )

@@ -55,6 +55,15 @@ class Cluster:
         """Those of whose title, or the path of whose program, this is a part. Ray adds the method that runs."""
         return [process for process in self.everything() if title in _title(process)]
 
+    def going(self, title: str) -> list[psutil.Process]:
+        """Those of them that nobody has stopped."""
+        stopped = self.stopped()
+        return [process for process in self.titled(title) if process.pid not in stopped]
+
+    def stopped(self) -> list[int]:
+        """The ids of all processes that have been stopped, and not ended yet."""
+        return [process.pid for process in self.everything() if _status(process) == psutil.STATUS_STOPPED]
+
     def replace_second(self) -> None:
         """The second host comes back, empty."""
         self._num_replaced += 1
@@ -197,6 +206,13 @@ def _ready(config: dict[str, Any], process: subprocess.Popen[bytes], log: Path, 
     base_url = f"http://{LOOPBACK}:{config['http_options']['port']}"
     wait_until_ready(process, log, base_url, _WHEREVER_THE_DASHBOARD_IS)
     return Service(config, base_url, f"http://{LOOPBACK}:{dashboard_port}", process, log)
+
+
+def _status(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        status: str = process.status()
+        return status
+    return ""
 
 
 def _title(process: psutil.Process) -> str:

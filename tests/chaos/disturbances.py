@@ -59,7 +59,7 @@ def stopping(title: str) -> Disturbance:
 
 def _signalling(title: str, number: signal.Signals) -> Disturbance:
     async def disturb(cluster: Cluster, crowd: Crowd, rng: random.Random) -> str | None:
-        found = sorted(await asyncio.to_thread(cluster.titled, title), key=lambda process: process.pid)
+        found = sorted(await asyncio.to_thread(cluster.going, title), key=lambda process: process.pid)
         if not found:
             return None
         victim = rng.choice(found)

@@ -23,6 +23,7 @@ CALM = 8  # requests, at most, that end between two events; by their number, the
 CALM_WITHIN_S = 5.0
 WHOLE_WITHIN_S = 180.0
 ENDS_WITHIN_S = 240.0
+NOBODY = "nobody there"
 _ALSO = 0.25  # so often another event comes before the service has recovered from one
 Say = Callable[[str], None]
 
@@ -82,16 +83,15 @@ async def _disturb(
         await crowd.let_some_end(rng.randint(0, CALM), CALM_WITHIN_S)
     await until_whole(cluster)
     over_s = time.monotonic()
-    events = [
-        Event(number + i, kind, at_s, over_s, what or "nobody there") for i, (kind, at_s, what) in enumerate(done)
-    ]
+    events = [Event(number + i, kind, at_s, over_s, what or NOBODY) for i, (kind, at_s, what) in enumerate(done)]
     for event in events:
         say(f"{event.number:4} {event.kind:16} {event.what:24} whole again after {over_s - event.at_s:5.1f} s")
     return events
 
 
 async def until_whole(cluster: Cluster) -> None:
-    """Until all replicas run, and a request is answered."""
+    """Until nobody is stopped any more, all replicas run, and a request would be answered."""
+    await until(lambda: asyncio.to_thread(cluster.stopped), lambda pids: not pids, within_s=WHOLE_WITHIN_S)
     wanted = {MODEL: NUM_REPLICAS, "Ingress": NUM_INGRESS}
 
     async def running() -> dict[str, int]:
