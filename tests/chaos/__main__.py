@@ -44,9 +44,8 @@ def _say(line: str) -> None:
 
 
 def _tell(report: Report) -> None:
-    typer.echo(
-        f"\nseed {report.seed}; events: {dict(Counter(event.kind for event in report.events if event.what != NOBODY))}"
-    )
+    done = Counter(event.kind for event in report.events if event.what != NOBODY)
+    typer.echo(f"\nseed {report.seed}; {done.total()} events: {dict(done)}")
     typer.echo(
         f"requests sent: {report.books.num_sent}; ends: { {end.value: n for end, n in report.books.ends.items()} }"
     )
