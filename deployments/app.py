@@ -23,6 +23,8 @@ from deployments.user_config import INGRESS_NAME
 REPLICA_NUM_CPUS = 0.1
 MODEL_SHUTDOWN_S = 120.0  # an answer that takes longer goes on with another replica
 INGRESS_SHUTDOWN_S = 600.0  # with an ingress its connections end, so it waits for the last answer
+#: A process that is stopped is ended by those beside it; where none of them is left, by Serve, after three of these.
+SILENCE_S = 10.0
 INGRESS_MAX_ONGOING = 100_000  # admission is the queue's: Serve's own limit in front of it must never be the first
 
 
@@ -36,6 +38,7 @@ def build(args: ServingConfig) -> Application:
         ray_actor_options={"num_cpus": REPLICA_NUM_CPUS},
         deployment_actors=[_deployment_actor(METRICS_HUB, MetricsHub)],
         health_check_period_s=1,
+        health_check_timeout_s=SILENCE_S,
         graceful_shutdown_timeout_s=INGRESS_SHUTDOWN_S,
     )(IngressReplica)
     return ingress.bind(args, models)
@@ -53,6 +56,7 @@ def _model_deployment(model: ModelConfig, has_gpu: bool) -> Application:
         request_router_config=RequestRouterConfig(request_router_class=PriorityRouter),  # type: ignore[arg-type]
         deployment_actors=[_deployment_actor(QUEUE, PriorityQueue)],
         health_check_period_s=1,
+        health_check_timeout_s=SILENCE_S,
         graceful_shutdown_timeout_s=MODEL_SHUTDOWN_S,
     )(ModelReplica)
     return deployment.bind(config, resources)
