@@ -13,6 +13,7 @@ import torch
 from engine.fused.cache import PackedKVCache
 from engine.kv_cache import KVCache, LayerShape, bytes_per_block
 from engine.swap_space import SwapSpace
+from scheduling.swap_area import BlockCopies
 
 CPU = torch.device("cpu")
 SHAPE = LayerShape(num_kv_heads=3, key_dim=8, value_dim=8)
@@ -54,14 +55,16 @@ def test_the_bytes_are_those_of_the_tensors() -> None:
 
 
 @pytest.mark.parametrize("kind", [partial(KVCache, device=CPU), PackedKVCache], ids=["plain", "packed"])
-def test_all_memory_is_taken_at_once_and_none_more_as_blocks_are_used(kind: Callable[..., Any]) -> None:
-    before = _resident_bytes()
+def test_no_more_memory_is_taken_as_blocks_are_used(kind: Callable[..., Any]) -> None:
     cache = kind([SHAPE], num_blocks=10_000, block_size=64, dtype=torch.float32)
     swap = SwapSpace(cache, num_slots=10_000)
-    taken = _resident_bytes() - before
-    assert taken >= 0.95 * (cache.num_bytes + swap.num_bytes)
+    at_first = _resident_bytes()
     assert all(tensor.eq(0).all() for tensor in cache.block_tensors())
+    for tensor in cache.block_tensors():
+        tensor.fill_(1)
+    swap.copy(BlockCopies(outward=[(block, block) for block in range(10_000)]))
     assert cache.num_bytes + swap.num_bytes > 1 << 27
+    assert _resident_bytes() - at_first < 0.2 * (cache.num_bytes + swap.num_bytes)
 
 
 def _resident_bytes() -> int:
