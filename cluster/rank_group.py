@@ -18,7 +18,6 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.placement import Bundle, bundle_index_of_rank
-from cluster.replica_guard import ReplicaGuard
 
 logger = logging.getLogger("ray.serve")
 
@@ -68,6 +67,7 @@ class RankGroup:
         self._env = env
         self._placement = placement
         self._ranks: list[Any] = []
+        self.pids: list[int] = []  # of the ranks' processes, which run on this host
         self._runs: dict[Any, int] = {}
 
     async def load(self, *init_args: Any) -> Any:
@@ -80,6 +80,7 @@ class RankGroup:
         self._ranks = [self._start(rank, init_args) for rank in range(self._num_ranks)]
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
+                self.pids = await self._all({rank.answer.remote(): index for index, rank in enumerate(self._ranks)})
                 port = await _result(self._ranks[0].free_port.remote(), rank=0)
                 loads = {rank.load.remote(LOOPBACK, port): index for index, rank in enumerate(self._ranks)}
                 return (await self._all(loads))[0]
@@ -146,10 +147,10 @@ async def _silence(rank: Any) -> str:
     that is lost on the way does not end a rank that is well."""
     while True:
         await asyncio.sleep(PROBE_EVERY_S)
-        probes = [asyncio.ensure_future(_outcome(rank.answer.remote(os.getpid())))]
+        probes = [asyncio.ensure_future(_outcome(rank.answer.remote()))]
         done, _ = await asyncio.wait(probes, timeout=SILENT_S / 2)
         if not done:
-            probes.append(asyncio.ensure_future(_outcome(rank.answer.remote(os.getpid()))))
+            probes.append(asyncio.ensure_future(_outcome(rank.answer.remote())))
             done, _ = await asyncio.wait(probes, timeout=SILENT_S / 2, return_when=asyncio.FIRST_COMPLETED)
         for probe in probes:
             probe.cancel()
@@ -158,16 +159,12 @@ async def _silence(rank: Any) -> str:
 
 
 def _with_port_finder(rank_class: type) -> type:
-    """The rank class plus what its group needs: a free port, word of its health, and its watch over the replica."""
+    """The rank class plus what its group needs: a free port, and word of its health."""
 
     class RankActor(rank_class):  # type: ignore[misc]
-        def __init__(self, *init_args: Any) -> None:
-            super().__init__(*init_args)
-            self._replica_guard = ReplicaGuard()
-
-        def answer(self, asker_pid: int) -> None:
-            """Beside whatever runs. Whoever has asked once, and asks no more, is ended."""
-            self._replica_guard.heard(asker_pid)
+        def answer(self) -> int:
+            """Its process id, beside whatever runs."""
+            return os.getpid()
 
         def free_port(self) -> int:
             with socket.socket() as probe:

@@ -15,6 +15,7 @@ from ray.serve._private.long_poll import LongPollClient
 from ray.serve.handle import DeploymentHandle
 from ray.util import get_node_ip_address
 
+from cluster.actor_watchdog import watched
 from deployments.api.gate import Gate
 from deployments.api.grammar_check import GrammarCheck
 from deployments.api.ingress import create_api
@@ -71,6 +72,7 @@ class IngressReplica:
         """Serve's hook: called once, on the replica's event loop, after the constructor."""
         following = follow_keys(lambda: self._keys, self._take, self._log)
         self._works = [
+            loud_task(watched(), "the watchdog"),
             loud_task(self._reporter.run(), "the ingress's metrics"),
             loud_task(following, "the watch of the file of API keys"),
         ]

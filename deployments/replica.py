@@ -14,6 +14,7 @@ from pathlib import Path
 import ray
 from ray import serve
 
+from cluster.actor_watchdog import watched
 from cluster.placement import ReplicaResources
 from cluster.rank_group import RankGroup, RankPlacement
 from deployments.engine_link import EngineLink, LinkBroken, SinkGone
@@ -54,6 +55,8 @@ class ModelReplica:
         self._started_ms = time.time_ns() // 1_000_000
         began_s = time.monotonic()
         self._group = _rank_group(resources)
+        watching = watched(lambda: self._group.pids)
+        self._watched = loud_task(watching, "the watchdog")
         self._capacity: EngineCapacity = await self._group.load(config)
         self._started_in_s = time.monotonic() - began_s
         make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
@@ -126,6 +129,8 @@ class ModelReplica:
             self._feeds.close()
         if hasattr(self, "_group"):
             self._group.kill()
+        if hasattr(self, "_watched"):
+            self._watched.cancel()
         self._remove_socket()
 
     async def _connect(self, socket_path: str) -> ReplicaChannel:

@@ -11,6 +11,7 @@ import ray
 from ray import serve
 from ray.serve._private.common import DeploymentID
 
+from cluster.actor_watchdog import watched
 from deployments.deployment_actors import QUEUE, ActorIdentity, actor_handles, own_identity
 from deployments.queueing.membership import Membership, watch_membership
 from deployments.queueing.messages import Delivery, QueueMessage
@@ -119,6 +120,7 @@ class PriorityQueue:
             client_id=f"{type(self).__name__}:{self._state.identity.actor_id}",
         )
         self._tasks = [
+            loud_task(watched(), "the watchdog"),
             vital_task(self._tick_forever()),
             vital_step(self._retire_older(context.app_name, context.deployment)),
             loud_task(reporter.run(), "the queue's metrics"),  # a queue that cannot report is no worse at granting

@@ -21,7 +21,7 @@ class End(enum.Enum):
 
 
 #: What a dead ingress, proxy or host takes with it are its own connections; nothing else may break one.
-BREAKS_CONNECTIONS = frozenset({"ingress", "proxy", "haproxy", "node", "network"})
+BREAKS_CONNECTIONS = frozenset({"ingress", "ingress stopped", "proxy", "haproxy", "node", "network"})
 AFTERMATH_S = 20.0  # for so long after such an event a connection may turn out to be broken
 
 

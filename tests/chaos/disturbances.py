@@ -75,11 +75,13 @@ def _signalling(title: str, number: signal.Signals) -> Disturbance:
 DISTURBANCES: Mapping[str, Disturbance] = {
     "client": client,
     "ingress": killing("ray::ServeReplica:fastserve:Ingress"),
+    "ingress stopped": stopping("ray::ServeReplica:fastserve:Ingress"),
     "replica": killing(f"ray::ServeReplica:fastserve:{MODEL}"),
     "replica stopped": stopping(f"ray::ServeReplica:fastserve:{MODEL}"),
     "rank": killing("ray::Rank"),
     "rank stopped": stopping("ray::Rank"),
     "queue": killing("ray::PriorityQueue"),
+    "queue stopped": stopping("ray::PriorityQueue"),
     "proxy": killing("ray::ProxyActor"),
     "haproxy": killing("bin/haproxy"),
     "controller": killing("ray::ServeController"),

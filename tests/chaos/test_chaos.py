@@ -10,7 +10,15 @@ from tests.chaos.run import chaos
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = 7
-KINDS = ["rank", "client", "haproxy", "network", "queue", "replica stopped", "ingress"]
+KINDS = [
+    "rank",
+    "client",
+    "haproxy",
+    "network",
+    "queue stopped",
+    "replica stopped",
+    "ingress stopped",
+]  # stopped, then killed
 
 
 async def test_nothing_is_lost_doubled_or_left_behind_when_one_part_after_the_other_fails() -> None:

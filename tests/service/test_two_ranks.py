@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -62,8 +61,9 @@ async def test_a_client_that_disconnects_frees_its_slot_on_both_ranks_within_a_s
         ("rank", signal.SIGSTOP, BODIES[1]),
         ("replica", signal.SIGKILL, BODIES[1]),
         ("replica", signal.SIGSTOP, BODIES[0]),
+        ("all of it", signal.SIGSTOP, BODIES[1]),
     ],
-    ids=["rank-killed", "rank-stopped", "replica-killed", "replica-stopped"],
+    ids=["rank-killed", "rank-stopped", "replica-killed", "replica-stopped", "all-stopped"],
 )
 async def test_a_stream_outlives_the_only_replica(
     one_slot_tp2_service: Service, victim: str, number: signal.Signals, body: dict[str, Any]
@@ -72,11 +72,16 @@ async def test_a_stream_outlives_the_only_replica(
     service = one_slot_tp2_service
     ranks, replicas = service.rank_processes(), service.replica_processes(MODEL)
     assert (len(ranks), len(replicas)) == (2, 1)
-    disturb = partial(os.kill, (ranks[1] if victim == "rank" else replicas[0]).pid, number)
-    await check_a_stream_outlives_its_replica(service.base_url, MODEL, body, disturb)
+    victims = {"rank": ranks[1:], "replica": replicas, "all of it": [*ranks, *replicas]}[victim]
+    await check_a_stream_outlives_its_replica(service.base_url, MODEL, body, partial(_signal, victims, number))
     _, alive = await asyncio.to_thread(psutil.wait_procs, [*ranks, *replicas], GONE_WITHIN_S)
     assert not alive, "processes of the replica that failed are left"
     assert _shared_memory_segments() == []
+
+
+def _signal(victims: list[psutil.Process], number: signal.Signals) -> None:
+    for victim in victims:
+        victim.send_signal(number)
 
 
 def _shared_memory_segments() -> list[str]:
