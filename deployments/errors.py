@@ -28,11 +28,15 @@ class ServingError(Exception):
 
 @dataclass(eq=False)
 class ReplicaFailed(ServingError):
-    """The replica, or the way to it, broke before the answer was complete. Caught by whoever may lease again."""
+    """The replica, or the way to it, broke before the answer was complete. Caught by whoever may lease again.
+
+    engine_ended: its engine did, and it said so: what that computed may be the cause.
+    """
 
     replica_id: str
     reason: str
     stamp: Stamp | None = None  # where the queue has stamped the attempt, and nothing else has told of it
+    engine_ended: bool = False
 
     def __str__(self) -> str:
         return f"replica {self.replica_id} failed: {self.reason}"

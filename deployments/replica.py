@@ -110,7 +110,8 @@ class ModelReplica:
             feed.start(CallStarted(grant.lease_id, started))
             await self._link.generate(call.request, feed)
         except (LinkBroken, SinkGone, IngressGone) as error:
-            raise ReplicaFailed(self._replica_id, str(error)) from error
+            ended = isinstance(error, LinkBroken)
+            raise ReplicaFailed(self._replica_id, str(error), engine_ended=ended) from error
         finally:
             self._line.mention(Release(grant.lease_id))  # the link has told it of each call that the engine had
 

@@ -11,6 +11,16 @@ from pathlib import Path
 from fastserve.proxy_errors import write_error_files
 
 HEADERS_WITHIN_S = 30
+#: A host that loses its power closes no connection, and nobody is told: what waits for it there would wait for ever.
+VANISHED_AFTER_S = 15
+_IDLE_S, _PROBE_EVERY_S, _NUM_PROBES = 6, 3, 3
+_VANISHED_HOSTS = (
+    "option srvtcpka",
+    f"srvtcpka-idle {_IDLE_S}s",
+    f"srvtcpka-intvl {_PROBE_EVERY_S}s",
+    f"srvtcpka-cnt {_NUM_PROBES}",
+    f"default-server tcp-ut {VANISHED_AFTER_S}s",
+)
 _SCRIPT = r"""#!/bin/sh
 for argument; do
     if [ "$before" = -f ]; then
@@ -43,10 +53,11 @@ def write_wrapper(binary: Path, folder: Path, headers_within_s: int = HEADERS_WI
     went away while its request waits (docs/decisions/0004-haproxy-without-splice.md). With a bound on the time for a
     request's headers: Ray sets one on silence only, and a byte a minute would hold a connection for ever. That line
     stands in front of Ray's, so that one of Ray's would win, in the same file, by whose name Ray knows its process.
+    With a bound on how long the host of an ingress may acknowledge nothing: Ray sets none by default.
     And with answers of our shape where no ingress gives one, instead of Ray's: that makes a plain 500 of every status.
     """
     defaults = folder / "haproxy_defaults.cfg"
-    lines = [f"timeout http-request {headers_within_s}s", *write_error_files(folder)]
+    lines = [f"timeout http-request {headers_within_s}s", *_VANISHED_HOSTS, *write_error_files(folder)]
     defaults.write_text("".join(f"    {line}\n" for line in lines))
     script = folder / "haproxy"
     script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary)), defaults=shlex.quote(str(defaults))))

@@ -145,7 +145,7 @@ class _Attempt:
     def _take_last(self, choice: Choice, event: SequenceOutput) -> ChoiceEvent | None:
         """What came before the answer has to go on elsewhere."""
         if event.finish_reason is FinishReason.LOST:
-            raise ReplicaFailed(self.replica_id, event.error or "its engine failed")
+            raise ReplicaFailed(self.replica_id, event.error or "its engine failed", engine_ended=True)
         self.is_moved = True
         return _delta(choice, replace(event, finish_reason=None)) if event.token_ids else None
 

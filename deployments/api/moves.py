@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from deployments.errors import PoisonRequest, ReplicaFailed
 from deployments.user_config import FailoverConfig
 
-STRIKES = 2  # replicas that die of a request where they begin it, and it is taken for the cause
-MAX_STRIKES = 4  # replicas that die of it, or soon after
+STRIKES = 2  # replicas whose engine ended at a request, the last where it was begun: it is taken for the cause
+MAX_STRIKES = 4  # replicas that were lost with it or soon after, whatever ended them
 LIVES_AFTER = 16  # tokens that an answer got on by since it lost a replica are more than whatever killed that one
 
 
@@ -19,13 +19,15 @@ class Moves:
     A request that kills replicas would take down one after the other. Whoever was computed by a replica that died is
     suspect: the next one begins it beside no other suspect, and says so before it does. If that one dies before the
     answer has one token more, the request is the cause. Whoever waited there for its turn is not, nor whoever has had
-    it, unless that comes about again and again.
+    it, unless that comes about again and again. Nor is it where no engine ended: a replica's own process, its host and
+    the way to it compute nothing.
     """
 
     limits: FailoverConfig = field(default_factory=FailoverConfig)
     num_moves: int = 0
     num_failovers: int = 0
     num_strikes: int = 0
+    _num_engines: int = 0  # of the strikes, those where the engine ended
     _struck_at: int = 0
 
     @property
@@ -56,7 +58,7 @@ class Moves:
             ReplicaFailed: it has lost too many.
         """
         if num_tokens >= self._struck_at + LIVES_AFTER:
-            self.num_strikes = 0
+            self.num_strikes = self._num_engines = 0
         if was_computed:
             self._strike(failure, got_on=num_tokens > self._struck_at)
             self._struck_at = num_tokens
@@ -68,5 +70,7 @@ class Moves:
     def _strike(self, failure: ReplicaFailed, *, got_on: bool) -> None:
         """got_on: it had tokens of the replica, so that another may have been begun there since."""
         self.num_strikes += 1
-        if self.num_strikes >= (MAX_STRIKES if got_on else STRIKES):
+        self._num_engines += failure.engine_ended
+        is_cause = failure.engine_ended and not got_on and self._num_engines >= STRIKES
+        if is_cause or self.num_strikes >= MAX_STRIKES:
             raise PoisonRequest(self.num_strikes) from failure

@@ -56,6 +56,8 @@ def _tell(report: Report) -> None:
     typer.echo(f"lost: {len(report.books.lost)}; left over: {report.left or 'nothing'}")
     for entry in report.books.lost[:10]:
         typer.echo(f"  {entry.request_id}: {entry.end.value}: {entry.detail}")
+    for line in report.told:
+        typer.echo(f"  {line}")
 
 
 if __name__ == "__main__":

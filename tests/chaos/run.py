@@ -16,6 +16,7 @@ from tests.chaos.books import Books, Event, balanced
 from tests.chaos.clients import Crowd, learned, questions
 from tests.chaos.cluster import MODEL, NUM_INGRESS, NUM_RANKS, NUM_REPLICAS, Cluster
 from tests.chaos.disturbances import DISTURBANCES
+from tests.chaos.evidence import mentions
 from tests.service.waiting import is_empty, metric_samples, queue_of, until
 
 NUM_QUESTIONS = 24
@@ -31,7 +32,7 @@ Say = Callable[[str], None]
 @dataclass(slots=True)
 class Report:
     """What a run found. slack_s: the least distance to the bound on overtaking that was seen after any event;
-    None where nobody was overtaken."""
+    None where nobody was overtaken. told: what the logs say of the requests that were lost."""
 
     seed: int
     events: list[Event]
@@ -39,6 +40,7 @@ class Report:
     slowest_gap_s: float
     slack_s: float | None
     left: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
@@ -130,7 +132,8 @@ async def _report(cluster: Cluster, crowd: Crowd, events: list[Event], seed: int
             left.append(f"leases: {error}")
         left += await _processes_too_many(cluster)
     gap_s = max((entry.worst_gap_s for entry in crowd.entries), default=0.0)
-    return Report(seed, events, books, gap_s, slack_s, left + segments())
+    told = mentions(cluster.folder, [entry.request_id for entry in books.lost])
+    return Report(seed, events, books, gap_s, slack_s, left + segments(), told)
 
 
 async def _processes_too_many(cluster: Cluster) -> list[str]:

@@ -26,7 +26,7 @@ async def test_nothing_is_lost_doubled_or_left_behind_when_one_part_after_the_ot
     with running_cluster() as cluster:
         kinds = [kind for kind in KINDS if kind != "network" or cluster.hosts.cable is not None]
         report = await chaos(cluster, SEED, kinds, said.append)
-    print("\n".join(said))  # noqa: T201 - shown where the test fails
+    print("\n".join(said + report.told))  # noqa: T201 - shown where the test fails
     assert [(entry.request_id, entry.end, entry.detail) for entry in report.books.lost] == []
     assert report.left == []
     assert report.is_clean

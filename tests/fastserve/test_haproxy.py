@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
-from fastserve.haproxy import find_haproxy, write_wrapper
+from fastserve.haproxy import VANISHED_AFTER_S, find_haproxy, write_wrapper
 from fastserve.ports import free_port
+from tests.chaos.hosts import hosts
 
 
 def test_the_script_adds_the_flag_the_time_for_headers_and_our_errors_and_passes_every_argument_on(
@@ -29,7 +32,18 @@ def test_the_script_adds_the_flag_the_time_for_headers_and_our_errors_and_passes
     assert said.splitlines() == ["-dS", "-f", "one file.cfg"]
     lines = (tmp_path / "one file.cfg").read_text().splitlines()
     errors = [f'    errorfile {status} "{tmp_path / str(status)}.http"' for status in (500, 502, 503, 504)]
-    assert lines == ["global", "defaults", "    timeout http-request 30s", *errors, "    mode http"]
+    assert lines[:3] == ["global", "defaults", "    timeout http-request 30s"]
+    assert lines[-5:] == [*errors, "    mode http"]
+
+
+SILENT_SERVER = """
+import socket, sys
+server = socket.create_server(("", int(sys.argv[1])))
+print("listening", flush=True)
+connection, _ = server.accept()
+print(connection.recv(1000), flush=True)
+server.accept()
+"""
 
 
 @contextmanager
@@ -80,6 +94,33 @@ def test_where_no_ingress_answers_the_proxy_does_in_the_same_shape(tmp_path: Pat
     error = answer.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["code"] == "ingress_unavailable"
+
+
+def test_who_waits_for_a_host_that_has_vanished_hears_of_it(tmp_path: Path) -> None:
+    with hosts() as two:
+        if two.cable is None:
+            pytest.skip("network namespaces need root and iproute2")
+        port, server_port = free_port(), free_port()
+        config = (
+            "defaults\n    mode http\n    timeout client 300s\n    timeout connect 5s\n    timeout server 300s\n"
+            f"frontend f\n    bind 127.0.0.1:{port}\n    default_backend b\n"
+            f"backend b\n    server s {two.second_address}:{server_port}\n"
+        )
+        with (
+            haproxy_of(tmp_path, config),
+            subprocess.Popen([*two.prefix, sys.executable, "-c", SILENT_SERVER, str(server_port)], stdout=-1) as server,
+            connected(port) as client,
+        ):
+            assert server.stdout is not None
+            try:
+                server.stdout.readline()  # it listens
+                client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                server.stdout.readline()  # it has been asked
+                two.cut()
+                client.settimeout(4 * VANISHED_AFTER_S)
+                assert client.recv(100).split()[1] in (b"502", b"503")
+            finally:
+                server.kill()
 
 
 def test_the_time_for_headers_is_set_where_rays_own_setting_would_win(tmp_path: Path) -> None:

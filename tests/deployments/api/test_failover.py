@@ -11,7 +11,7 @@ from scheduling.score import Stamp
 from tests.deployments.fake_model import FakeHandle
 from tests.deployments.fake_service import events_of, serving
 
-DIED = ReplicaFailed("replica-1", "it died")
+DIED = ReplicaFailed("replica-1", "it died", engine_ended=True)
 
 
 @pytest.mark.parametrize("num_before", [0, 1, 3])

@@ -8,7 +8,8 @@ from deployments.api.moves import LIVES_AFTER, Moves
 from deployments.errors import PoisonRequest, ReplicaFailed
 from deployments.user_config import FailoverConfig
 
-DIED = ReplicaFailed("r", "it died")
+DIED = ReplicaFailed("r", "it died", engine_ended=True)
+VANISHED = ReplicaFailed("r", "its connection broke")
 
 
 def test_a_request_that_two_replicas_died_of_is_given_to_no_third() -> None:
@@ -24,6 +25,14 @@ def test_one_that_had_a_token_before_its_second_replica_died_is_not_the_cause_of
     moves.lost(DIED, 5, was_computed=True)
     moves.lost(DIED, 6, was_computed=True)
     assert (moves.num_strikes, moves.is_suspect) == (2, True)
+
+
+def test_one_whose_replicas_vanish_without_a_word_of_their_engines_is_not_the_cause_until_there_are_four() -> None:
+    moves = Moves(FailoverConfig(max_failovers=10))
+    for failure in (VANISHED, DIED, VANISHED):
+        moves.lost(failure, 0, was_computed=True)
+    with pytest.raises(PoisonRequest, match="4 replicas"):
+        moves.lost(VANISHED, 0, was_computed=True)
 
 
 def test_one_that_gets_on_a_little_and_loses_one_replica_after_the_other_is_the_cause() -> None:
