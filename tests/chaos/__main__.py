@@ -50,7 +50,7 @@ def _tell(report: Report) -> None:
         f"requests sent: {report.books.num_sent}; ends: { {end.value: n for end, n in report.books.ends.items()} }"
     )
     typer.echo(f"connections broken with their own ingress, proxy or host: {len(report.books.excused)}")
-    typer.echo(f"longest gap in a stream: {report.slowest_gap_s:.1f} s")
+    typer.echo(f"longest gap in a stream: {report.slowest_gap_s:.1f} s; longest answer: {report.slowest_s:.1f} s")
     slack = "nobody was overtaken" if report.slack_s is None else f"{report.slack_s:.2f} s"
     typer.echo(f"least distance to the bound on order: {slack}")
     typer.echo(f"lost: {len(report.books.lost)}; left over: {report.left or 'nothing'}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.chaos.books import Books, Event, balanced
+from tests.chaos.books import Books, End, Event, balanced
 from tests.chaos.clients import Crowd, learned, questions
 from tests.chaos.cluster import MODEL, NUM_INGRESS, NUM_RANKS, NUM_REPLICAS, Cluster
 from tests.chaos.disturbances import DISTURBANCES
@@ -31,13 +31,17 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Report:
-    """What a run found. slack_s: the least distance to the bound on overtaking that was seen after any event;
-    None where nobody was overtaken. told: what the logs say of the requests that were lost."""
+    """What a run found.
+
+    slowest_s: the longest that a whole answer took. slack_s: the least distance to the bound on overtaking that was
+    seen after any event; None where nobody was overtaken. told: what the logs say of the requests that were lost.
+    """
 
     seed: int
     events: list[Event]
     books: Books
     slowest_gap_s: float
+    slowest_s: float
     slack_s: float | None
     left: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -132,8 +136,9 @@ async def _report(cluster: Cluster, crowd: Crowd, events: list[Event], seed: int
             left.append(f"leases: {error}")
         left += await _processes_too_many(cluster)
     gap_s = max((entry.worst_gap_s for entry in crowd.entries), default=0.0)
+    slowest_s = max((entry.ended_s - entry.sent_s for entry in crowd.entries if entry.end is End.COMPLETE), default=0.0)
     told = mentions(cluster.folder, [entry.request_id for entry in books.lost])
-    return Report(seed, events, books, gap_s, slack_s, left + segments(), told)
+    return Report(seed, events, books, gap_s, slowest_s, slack_s, left + segments(), told)
 
 
 async def _processes_too_many(cluster: Cluster) -> list[str]:
