@@ -48,6 +48,7 @@ class Actor:
         command = [sys.executable, "-c", ACTOR, str(self.dependent.pid)]
         self.process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
         self.watchdog = self.next_watchdog()
+        self.next_watchdog()  # so that the beat before this one has told it of the dependent
 
     def next_watchdog(self) -> psutil.Process:
         """The one that runs at the next beat."""
