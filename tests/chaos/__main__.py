@@ -6,12 +6,14 @@ import asyncio
 import random
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tests.chaos.cluster import running_cluster
 from tests.chaos.disturbances import DISTURBANCES
+from tests.chaos.evidence import keep
 from tests.chaos.run import NOBODY, Report, chaos
 
 
@@ -20,6 +22,9 @@ def main(
     seed: Annotated[int, typer.Option(help="decides the order of the kinds, the victims and the questions")] = 0,
     kinds: Annotated[str, typer.Option(help="only these kinds, separated by commas")] = "",
     minutes: Annotated[float, typer.Option(min=1, help="no disturbance begins after so many")] = 240.0,
+    keep_logs: Annotated[
+        Path | None, typer.Option(help="a new folder for the logs of a run that lost anything")
+    ] = None,
 ) -> None:
     """Disturbs a service of two hosts in every way, one kind as often as the other, and checks the books."""
     chosen = kinds.split(",") if kinds else list(DISTURBANCES)
@@ -27,7 +32,12 @@ def main(
         if cluster.hosts.cable is None and "network" in chosen:
             typer.echo("network namespaces cannot be made here: the network is left alone")
             chosen.remove("network")
-        report = asyncio.run(chaos(cluster, seed, in_random_order(chosen, events, seed), _say, 60 * minutes))
+        report = None
+        try:
+            report = asyncio.run(chaos(cluster, seed, in_random_order(chosen, events, seed), _say, 60 * minutes))
+        finally:
+            if keep_logs is not None and (report is None or not report.is_clean):
+                typer.echo(f"{keep(cluster.folder, keep_logs)} logs kept in {keep_logs}")
     _tell(report)
     sys.exit(0 if report.is_clean else 1)
 
