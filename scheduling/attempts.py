@@ -41,9 +41,10 @@ class Attempts:
 
     def holds(self, lease_id: str, replica_id: str, *, is_parked: bool) -> None:
         """The replica says what it has now, whatever was told of it before."""
-        is_new = self._leases.get(lease_id) is None
+        lease = self._leases.get(lease_id)
+        is_news = lease is None or not lease.is_on_replica  # else it may have been told meanwhile that it may go on
         self.claim(lease_id, replica_id)
-        if is_parked and is_new:
+        if is_parked and is_news:
             self.park(lease_id, replica_id, None)
         elif not is_parked and self._leases.goes_on(lease_id, replica_id):
             self._room.take(lease_id)  # while there was no queue to say so

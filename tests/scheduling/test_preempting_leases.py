@@ -304,6 +304,19 @@ def test_a_restarted_queue_learns_who_is_parked_from_the_replica_and_who_it_is_f
     assert dispatcher.drain_events() == [Resumed("r1", "late", Stamp(0, 1))]
 
 
+def test_whoever_gave_way_waits_on_when_its_ingress_that_was_thought_gone_speaks_before_its_replica() -> None:
+    dispatcher = preempted()
+    dispatcher.drop_owner("ingress")
+    for lease_id, priority, arrival_s in (("early", 0, 0), ("urgent", 10, 2), ("late", 0, 1)):
+        ticket = make_ticket(lease_id, priority=priority, stamp=Stamp(priority, arrival_s))
+        dispatcher.sent(lease_id, "r1", 3, ticket, "ingress")
+    dispatcher.register_replica(PREEMPTING, holding=["early", "urgent", "late"], parked=["late"])
+    assert waiting(dispatcher, now_s=3) == ["late"]
+    dispatcher.release("urgent")
+    assert granted(dispatcher, now_s=4) == []
+    assert dispatcher.drain_events() == [Resumed("r1", "late", Stamp(0, 1))]
+
+
 def test_a_restarted_queue_knows_the_keys_of_what_runs_from_the_ingress() -> None:
     dispatcher = make_dispatcher()
     for lease_id in ("early", "late"):
