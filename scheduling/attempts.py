@@ -61,13 +61,13 @@ class Attempts:
         self._leases.sent(lease_id, replica_id, waited, now_s)
 
     def park(self, lease_id: str, replica_id: str, now_s: float | None) -> bool:
-        """False where it has nothing to wait for: its lease is over, or has ended with its replica."""
+        """False where it does not wait: its lease is over, has ended with its replica, or is of no known ticket."""
         if self._leases.is_over(lease_id):
             return False
         parked = self._leases.park(lease_id, replica_id, self._take_unleased(lease_id))
         if parked is not None:
             self._room.enter(parked, now_s)
-        return True
+        return lease_id in self._room
 
     def restamp(self, lease_id: str, level: int) -> None:
         self._leases.restamp(lease_id, level)
@@ -95,12 +95,11 @@ class Attempts:
     def leave(self, replica_id: str) -> list[str]:
         """The replica is gone, or drains; returns those who were parked there, and would wait for ever."""
         self.withdraw_grants(replica_id)
-        parked = []
-        for lease in self._leases.end_on(replica_id):
+        ended = self._leases.end_on(replica_id)
+        for lease in ended:
             self._keep(lease)
-            if self._room.take(lease.lease_id) is not None:
-                parked.append(lease.lease_id)
-        return parked
+            self._room.take(lease.lease_id)
+        return [lease.lease_id for lease in ended if lease.status is LeaseStatus.PARKED]
 
     def drop_owner(self, owner: str) -> None:
         self._room.drop_owner(owner)

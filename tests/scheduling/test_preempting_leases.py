@@ -243,6 +243,23 @@ def test_one_that_gives_way_on_a_replica_that_drains_moves() -> None:
     assert dispatcher.drain_events() == [Moved("r1", "late")]
 
 
+def test_one_that_gives_way_and_is_of_no_ticket_known_here_moves() -> None:
+    dispatcher = make_dispatcher(PREEMPTING)
+    enqueue(dispatcher, "late", deadline_s=1)
+    assert granted(dispatcher) == ["late"]
+    assert [expired.lease_id for expired in dispatcher.expire(1)] == ["late"]
+    dispatcher.claim("late", "r1")  # the grant had been taken after all
+    dispatcher.park("late", "r1")
+    assert dispatcher.drain_events() == [Moved("r1", "late")], "it has no place here that it could wait at"
+
+
+def test_one_that_gave_way_and_that_only_a_replica_has_told_of_moves_when_that_drains() -> None:
+    dispatcher = make_dispatcher()
+    dispatcher.register_replica(PREEMPTING, holding=["late"], parked=["late"])
+    dispatcher.remove_replica("r1")
+    assert dispatcher.drain_events() == [Moved("r1", "late")]
+
+
 def test_one_that_went_on_by_itself_waits_no_more() -> None:
     dispatcher = preempted()
     dispatcher.register_replica(PREEMPTING, holding=["early", "urgent", "late"])
