@@ -158,9 +158,13 @@ class LeaseDesk:
         return [lease.queued for lease in leases if lease is not None and lease.queued is not None]
 
     def end_on(self, replica_id: str) -> list[Lease]:
-        """The replica is gone, and all its leases with it; returns them."""
-        ended = (self.end(lease_id) for lease_id in self._table.on(replica_id))
-        return [lease for lease in ended if lease is not None]
+        """The replica is gone, and what was sent there with it; returns that. What was only granted falls due: an owner
+        that never heard of its grant would ask for a place under an id that has ended."""
+        on_replica = [self._table.get(lease_id) for lease_id in self._table.on(replica_id)]
+        ended = [lease for lease in on_replica if lease is not None and lease.status is not LeaseStatus.GRANTED]
+        for lease in ended:
+            self.end(lease.lease_id)
+        return ended
 
     def drop_owner(self, owner: str) -> list[Lease]:
         """Frees what the owner held, without an end: it may come back, and a replica may run a lease of it still."""

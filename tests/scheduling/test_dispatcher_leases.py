@@ -108,6 +108,16 @@ def test_a_grant_that_nobody_claims_in_time_returns_to_its_old_place() -> None:
     assert only_grant(dispatcher, now_s=11).stamp == Stamp(0, 10)
 
 
+def test_a_grant_that_never_reached_its_ingress_outlives_its_replica_and_waits_on() -> None:
+    dispatcher = make_dispatcher(ONE_SLOT)
+    enqueue(dispatcher, "a")
+    assert granted(dispatcher) == ["a"]
+    dispatcher.remove_replica("one-slot")
+    enqueue(dispatcher, "a")  # its ingress, which has heard of nothing, says everything anew
+    dispatcher.register_replica(make_replica("another"))
+    assert only_grant(dispatcher, now_s=1).replica_id == "another"
+
+
 def test_a_claimed_grant_stays_until_it_is_released() -> None:
     dispatcher = make_dispatcher(ONE_SLOT)
     enqueue(dispatcher, "a")
