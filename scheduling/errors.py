@@ -137,7 +137,7 @@ class NeverFits(SchedulingError):
 
 @dataclass(eq=False)
 class LeaseEnded(SchedulingError):
-    """The attempt was cancelled, released or expired before. The router catches it and drops the late message."""
+    """The attempt was cancelled, released or expired before. Caught by the ingress: why it ended was said, and lost."""
 
     lease_id: str
 

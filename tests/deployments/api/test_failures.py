@@ -11,7 +11,7 @@ import pytest
 from deployments.errors import ModelUnavailable, PoolFull, ReplicaFailed
 from deployments.user_config import FailoverConfig
 from engine.protocol import FinishReason
-from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, NeverFits, QueueFull, WaitTooLong
+from scheduling.errors import DeadlinePassed, DeadlineUnmeetable, LeaseEnded, NeverFits, QueueFull, WaitTooLong
 from scheduling.score import Stamp
 from tests.deployments.fake_model import FakeHandle
 from tests.deployments.fake_service import Service, chat_body, events_of, serving
@@ -23,6 +23,7 @@ REFUSALS = [
     (WaitTooLong(70.0, 60.0, 10.0), 429, "wait_too_long", "10"),
     (DeadlinePassed(1.0, 1.5), 408, "deadline_passed", None),
     (NeverFits(5000, 4096), 400, "context_length_exceeded", None),
+    (LeaseEnded("a"), 503, "lease_ended", "1"),
     (ModelUnavailable("fake", "no replica can come", 7.0), 503, "model_unavailable", "7"),
     (ReplicaFailed("replica-1", "it died"), 503, "replica_failed", "1"),
     (PoolFull(64), 429, "queue_full", "1"),
