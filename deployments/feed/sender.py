@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -11,6 +12,7 @@ from deployments.generate_call import FeedAddress
 from engine.protocol import SequenceOutput
 
 CONNECT_TIMEOUT_S = 5.0
+UNHEARD_S = 4 * BEAT_S  # what was sent has reached no ingress for so long: its host has vanished, or is cut off
 MAX_UNREAD_BYTES = 32 * 1024 * 1024  # what an ingress that has stopped reading may cost
 
 
@@ -30,6 +32,9 @@ class Feed(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        # A host that vanishes closes nothing, and by itself TCP waits for it for a quarter of an hour.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNHEARD_S * 1000))
         self._transport.write(self._secret)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
+import uvloop
 
 from deployments.errors import ReplicaFailed
 from deployments.feed import receiver, sender
@@ -182,6 +184,26 @@ async def test_an_ingress_that_stops_reading_is_given_up_when_too_much_waits_for
         stop.set()
 
         assert replica.lost == [connection]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_ingress_whose_host_takes_nothing_more_is_given_up(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "UNHEARD_S", 0.2)
+
+    async def given_up() -> None:
+        replica = Replica()
+        with socket.create_server((HOST, 0)) as unread:  # what connects is never read, as by a host that is cut off
+            address = FeedAddress(HOST, unread.getsockname()[1], b"s" * receiver.SECRET_BYTES)
+            connection = await replica.feeds.reach(address)
+            connection.put([SequenceOutput("a", [1] * 12_000_000)])
+            async with asyncio.timeout(WITHIN_S):
+                await replica.has_lost.wait()
+        assert replica.lost == [connection]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(given_up())
 
 
 async def test_an_ingress_that_cannot_be_reached_is_said_to_be_gone_each_time() -> None:
