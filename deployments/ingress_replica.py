@@ -27,7 +27,7 @@ from deployments.config import ModelConfig, ServingConfig
 from deployments.ending import folder_of_launcher, follow
 from deployments.feed.receiver import TokenFeed
 from deployments.key_source import KeySource, follow_keys, warn_of_readers
-from deployments.queueing.lines import configure_queue, granted_stamp, report_loss
+from deployments.queueing.lines import configure_queue, follow_sent, granted_stamp, report_loss
 from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
 from deployments.queueing.vital_task import loud_task
@@ -96,6 +96,7 @@ class IngressReplica:
     def _service_of(self, model: ModelConfig, handle: DeploymentHandle[Any]) -> ModelService:
         stamp_of = partial(granted_stamp, self._app_name, model.name)
         on_loss = partial(report_loss, self._app_name, model.name)
+        follow_sent(self._app_name, model.name, self._feed.expect)
         return model_service(model, handle, self._feed, stamp_of, on_loss)
 
     def _watch(self, model_name: str, cluster: ServeClusterView) -> LongPollClient:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from deployments.errors import ReplicaFailed
-from deployments.feed.messages import CallStarted
+from deployments.feed.messages import BEAT_S, CallStarted
 from deployments.generate_call import Entered, GenerationEvent
 from engine.protocol import SequenceOutput
+
+STARTS_WITHIN_S = 15.0  # of its grant: the replica may not be listed yet, nor have a connection to here (5 s each)
 
 
 class Mailbox:
@@ -16,6 +18,9 @@ class Mailbox:
 
     A call may be sent more than once, each attempt under a lease id of its own. The attempt that started last is the
     one that counts, until it has said something: from then on there is no other. lease_id: its own.
+
+    Who has started is heard every second. Before that nobody else notices where a call is lost with its replica's host,
+    or the answer to it: an attempt that is on its way for too long has failed.
     """
 
     def __init__(self) -> None:
@@ -27,12 +32,30 @@ class Mailbox:
         self._has_output = False
         self.replica_id = "(none yet)"
         self.ended = asyncio.Event()
+        self._expected: str | None = None
+        self._late: asyncio.TimerHandle | None = None
+
+    def expect(self, lease_id: str, replica_id: str | None) -> None:
+        """An attempt is on its way to this replica; None: the replica did not take it, or has lost it."""
+        self.close()
+        self._expected = lease_id
+        if replica_id is not None:
+            self._wait_for_start(lease_id, replica_id)
+        elif self._has_output and lease_id == self.lease_id:
+            self.fail(ReplicaFailed(self.replica_id, "the call to it broke"))
+
+    def close(self) -> None:
+        """Nobody is expected any more."""
+        if self._late is not None:
+            self._late.cancel()
 
     def start(self, message: CallStarted, source: object) -> None:
         """An attempt has started, by what `source` says."""
         if not self._has_output:
             self.lease_id, self._source = message.lease_id, source
             self.replica_id = message.started.replica_id
+            if message.lease_id == self._expected:
+                self.close()
             self._put(message.started)
 
     def lose(self, source: object) -> None:
@@ -82,6 +105,15 @@ class Mailbox:
                     return
             if self._failure is not None:
                 raise self._failure
+
+    def _wait_for_start(self, lease_id: str, replica_id: str, num_beats: int = 0) -> None:
+        """A pause of this process's own is not counted: what was said meanwhile is read before the next look."""
+        if num_beats * BEAT_S < STARTS_WITHIN_S:
+            wait = asyncio.get_running_loop().call_later
+            self._late = wait(BEAT_S, self._wait_for_start, lease_id, replica_id, num_beats + 1)
+        elif not self._has_output:
+            self.lease_id, self.replica_id = lease_id, replica_id
+            self.fail(ReplicaFailed(replica_id, f"the call has not started there within {STARTS_WITHIN_S:g} s"))
 
     def _put(self, event: GenerationEvent) -> None:
         self._events.append(event)

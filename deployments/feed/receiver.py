@@ -37,6 +37,7 @@ class TokenFeed:
         self._mailboxes: dict[str, Mailbox] = {}
         self._connections: set[asyncio.BaseTransport] = set()
         self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._host = ""
 
@@ -44,8 +45,8 @@ class TokenFeed:
         """Where replicas reach this process; listens there from the first call on."""
         async with self._opening:
             if self._server is None:
-                loop = asyncio.get_running_loop()
-                self._server = await loop.create_server(self._accept, host, 0)
+                self._loop = asyncio.get_running_loop()
+                self._server = await self._loop.create_server(self._accept, host, 0)
                 self._host = host
         port: int = self._server.sockets[0].getsockname()[1]
         return FeedAddress(self._host, port, self._secret)
@@ -58,7 +59,14 @@ class TokenFeed:
         try:
             yield mailbox
         finally:
+            mailbox.close()
             del self._mailboxes[name]
+
+    def expect(self, lease_id: str, replica_id: str | None) -> None:
+        """The call under this lease is sent to that replica; None: to the one that was said before, which did not take
+        it. From any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._expect, lease_id, replica_id)
 
     def close(self) -> None:
         """Listens no longer, and hangs up on who is connected."""
@@ -66,6 +74,10 @@ class TokenFeed:
             self._server.close()
         for connection in list(self._connections):
             connection.close()
+
+    def _expect(self, lease_id: str, replica_id: str | None) -> None:
+        if (mailbox := self._mailboxes.get(call_id(lease_id))) is not None:
+            mailbox.expect(lease_id, replica_id)
 
     def _accept(self) -> _Connection:
         return _Connection(self._secret, self._mailboxes, self._connections)

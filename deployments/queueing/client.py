@@ -61,6 +61,8 @@ class QueueClient:
     mention_within_s: how long what `mention` is told may wait for company.
     on_order: told what a queue orders a replica to do.
     on_contact: told whether there is a queue that knows this owner, whenever that changes.
+    on_sent: told the lease and the replica of each grant that is taken, and of each replica that did not take the call
+    the lease and nothing.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class QueueClient:
         mention_within_s: float = MENTION_WITHIN_S,
         on_order: Callable[[Resume | Move], None] = lambda order: None,
         on_contact: Callable[[bool], None] = lambda in_contact: None,
+        on_sent: Callable[[str, str | None], None] = lambda lease_id, replica_id: None,
     ) -> None:
         self.owner = owner
         self._find = find
@@ -80,6 +83,7 @@ class QueueClient:
         self._mention_within_s = mention_within_s
         self._on_order = on_order
         self._on_contact = on_contact
+        self._on_sent = on_sent
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
@@ -169,6 +173,8 @@ class QueueClient:
     def _note(self, message: QueueMessage) -> None:
         if isinstance(message, Cancel | Release | SendFailed):
             self._waits.released(message.lease_id)
+        if isinstance(message, SendFailed):
+            self._on_sent(message.lease_id, None)
         self._outbox.put(message)
 
     def _say_in_time(self, message: QueueMessage) -> None:
@@ -265,6 +271,7 @@ class QueueClient:
         if self._waits.has_taken(grant.lease_id):
             return
         if self._waits.take(grant):
+            self._on_sent(grant.lease_id, grant.replica_id)
             self._say_in_time(Sent(grant.lease_id, grant.replica_id))
         else:
             self._say(Release(grant.lease_id))  # granted while it was being cancelled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ class _Line:
 
 _lines: dict[tuple[str, str], _Line] = {}
 _settings: dict[tuple[str, str], Configure] = {}
+_on_sent: dict[tuple[str, str], Callable[[str, str | None], None]] = {}
 
 
 def configure_queue(app_name: str, deployment_name: str, settings: Configure) -> None:
@@ -65,6 +67,11 @@ def configure_queue(app_name: str, deployment_name: str, settings: Configure) ->
     _settings[key] = settings
     if key in _lines:
         _lines[key].client.tell(settings)
+
+
+def follow_sent(app_name: str, deployment_name: str, on_sent: Callable[[str, str | None], None]) -> None:
+    """Whom this process's line tells, on its own event loop, where the calls of a model are sent: see `QueueClient`."""
+    _on_sent[app_name, deployment_name] = on_sent
 
 
 def queue_line(app_name: str, deployment_name: str) -> QueueClient:
@@ -92,7 +99,10 @@ def report_loss(app_name: str, deployment_name: str, lease_id: str, replica_id: 
 
 def _new_line(app_name: str, deployment_name: str) -> _Line:
     client = QueueClient(
-        _PROCESS, lambda: find_ray_queue(app_name, deployment_name), lambda: _greeting(app_name, deployment_name)
+        _PROCESS,
+        lambda: find_ray_queue(app_name, deployment_name),
+        lambda: _greeting(app_name, deployment_name),
+        on_sent=_on_sent.get((app_name, deployment_name), lambda lease_id, replica_id: None),
     )
     deployment_id = DeploymentID(name=deployment_name, app_name=app_name)
     watch = watch_membership(

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from deployments.errors import ReplicaFailed
+from deployments.feed import mailbox as mailbox_module
 from deployments.feed import receiver, sender
 from deployments.feed.messages import CallStarted, FeedMessage, encode
 from deployments.feed.receiver import TokenFeed
@@ -259,6 +260,19 @@ async def test_a_replica_that_says_nothing_has_lost_its_answers(monkeypatch: pyt
             with pytest.raises(ReplicaFailed, match="its connection broke"):
                 _ = [event async for event in mailbox.read()]
         await replica.has_lost.wait()
+
+
+async def test_a_call_that_is_lost_on_its_way_to_a_replica_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_module, "BEAT_S", 0.01)
+    monkeypatch.setattr(mailbox_module, "STARTS_WITHIN_S", 0.03)
+    async with listening() as (feed, _):
+        call = asyncio.create_task(read_all(feed, "a"))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(feed.expect, "a~1", "r1")  # the router may have a thread of its own
+        feed.expect("unknown", "r1")
+
+        with pytest.raises(ReplicaFailed, match="has not started there"):
+            await call
 
 
 async def test_a_replica_that_beats_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

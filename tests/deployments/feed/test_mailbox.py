@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from deployments.errors import ReplicaFailed
+from deployments.feed import mailbox as mailbox_module
 from deployments.feed.mailbox import Mailbox
 from deployments.feed.messages import CallStarted
 from deployments.generate_call import GenerationEvent, Started
@@ -28,6 +31,61 @@ async def read_all(mailbox: Mailbox, events: list[GenerationEvent] | None = None
     async for event in mailbox.read():
         events.append(event)
     return events
+
+
+@pytest.fixture
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_module, "BEAT_S", 0.01)
+    monkeypatch.setattr(mailbox_module, "STARTS_WITHIN_S", 0.03)
+
+
+@pytest.mark.usefixtures("_short_patience")
+async def test_a_call_that_starts_nowhere_has_failed_with_the_replica_that_it_was_sent_to() -> None:
+    mailbox = Mailbox()
+    mailbox.expect("a~1", "r2")
+
+    async with asyncio.timeout(5):
+        with pytest.raises(ReplicaFailed, match=r"r2 failed: the call has not started there"):
+            await read_all(mailbox)
+    assert (mailbox.lease_id, mailbox.replica_id) == ("a~1", "r2")
+
+
+@pytest.mark.usefixtures("_short_patience")
+async def test_a_call_that_has_started_or_waits_for_another_replica_may_take_its_time() -> None:
+    started, waiting = Mailbox(), Mailbox()
+    started.expect("a", "r1")
+    started.start(start("a"), object())
+    waiting.expect("b", "r1")
+    waiting.expect("b", None)
+
+    await asyncio.sleep(0.1)
+
+    assert not started.ended.is_set()
+    assert not waiting.ended.is_set()
+
+
+@pytest.mark.usefixtures("_short_patience")
+async def test_an_attempt_that_was_given_up_and_starts_late_does_not_stand_for_the_next() -> None:
+    mailbox = Mailbox()
+    mailbox.expect("a", "r1")
+    mailbox.expect("a", None)
+    mailbox.expect("a~1", "r2")
+    mailbox.start(start("a"), object())
+
+    async with asyncio.timeout(5):
+        with pytest.raises(ReplicaFailed, match="r2 failed"):
+            await read_all(mailbox)
+
+
+async def test_an_answer_whose_call_broke_ends_there_for_no_later_attempt_would_be_heard() -> None:
+    mailbox = Mailbox()
+    mailbox.expect("a", "r1")
+    mailbox.start(start("a"), object())
+    mailbox.put(token("a", 1))
+    mailbox.expect("a", None)
+
+    with pytest.raises(ReplicaFailed, match="replica of a failed: the call to it broke"):
+        await read_all(mailbox)
 
 
 async def test_what_came_before_a_failure_is_read_first() -> None:

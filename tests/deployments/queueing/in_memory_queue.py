@@ -100,11 +100,12 @@ async def line_to(
     greeting: Callable[[], list[QueueMessage]] = list,
     sleep: Callable[[float], Awaitable[None]] = no_pause,
     mention_within_s: float = 0.0,
+    on_sent: Callable[[str, str | None], None] = lambda lease_id, replica_id: None,
 ) -> AsyncIterator[QueueClient]:
     async def found() -> InMemoryQueue | None:
         return find()
 
-    client = QueueClient("router", found, greeting, sleep, mention_within_s)
+    client = QueueClient("router", found, greeting, sleep, mention_within_s, on_sent=on_sent)
     task = asyncio.create_task(client.run())
     try:
         yield client

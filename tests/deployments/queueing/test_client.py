@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from deployments.errors import QueueLost
-from deployments.queueing.messages import Cancel, Enqueue, Granted, Register, Release, Sent
+from deployments.queueing.messages import Cancel, Enqueue, Granted, Register, Release, SendFailed, Sent
 from scheduling.errors import DeadlinePassed, QueueFull
 from tests.deployments.queueing.in_memory_queue import REPLICA, WITHIN_S, InMemoryQueue, line_to
 from tests.factories import make_ticket
@@ -20,6 +20,16 @@ async def test_a_lease_is_granted_through_the_line() -> None:
         grant = await client.lease(make_ticket(lease_id="a"))
 
     assert grant.replica_id == "r1"
+
+
+async def test_where_a_call_is_sent_is_told_and_that_the_replica_did_not_take_it() -> None:
+    queue, sent = InMemoryQueue(), list[tuple[str, str | None]]()
+    async with line_to(lambda: queue, on_sent=lambda *told: sent.append(told)) as client, asyncio.timeout(WITHIN_S):
+        await client.lease(make_ticket(lease_id="a"))
+        client.tell(SendFailed("a", "r1"))
+        await queue.until(lambda: SendFailed("a", "r1") in queue.messages)
+
+    assert sent == [("a", "r1"), ("a", None)]
 
 
 async def test_a_lease_asked_for_before_there_is_a_queue_is_asked_for_when_there_is() -> None:
