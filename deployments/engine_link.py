@@ -101,7 +101,8 @@ class EngineLink:
         """Whether those who give way to newcomers wait for `resume`; if not, those who do now go on."""
         if not holds:
             self._held.clear()
-        self._command = replace(self._command, holds_displaced=holds)
+        resumes_all = self._command.resumes_all or not holds  # also where it has not gone out when they are held again
+        self._command = replace(self._command, holds_displaced=holds, resumes_all=resumes_all)
         self._told.set()
 
     async def run(self) -> None:

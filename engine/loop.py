@@ -143,6 +143,8 @@ class EngineLoop:
             for lease_id in lease_ids:
                 if lease_id in self._answers:
                     self._finish(lease_id, SequenceOutput(lease_id, finish_reason=reason))
+        if command.resumes_all:
+            self._batcher.hold_displaced(False)
         if command.holds_displaced is not None:
             self._batcher.hold_displaced(command.holds_displaced)
         for lease_id, stamp in command.resumed:

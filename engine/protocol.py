@@ -143,7 +143,8 @@ class CommandMessage:
 
     resumed: who was held and may go on, each under its stamp. moved: whom another replica will take over.
     holds_displaced: whether those who give way to newcomers are held, from now on; None leaves it as it is (an engine
-    holds nobody at first).
+    holds nobody at first). resumes_all: whoever is held now goes on first, whether newcomers' victims are held again or
+    not.
     """
 
     added: list[EngineRequest] = field(default_factory=list)
@@ -151,6 +152,7 @@ class CommandMessage:
     resumed: list[tuple[str, Stamp]] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     holds_displaced: bool | None = None
+    resumes_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,22 @@ async def test_without_a_queue_nobody_is_held() -> None:
 
         made.link.hold_displaced(False)
 
-        assert (await made.channel.commands.get()).holds_displaced is False
+        command = await made.channel.commands.get()
+        assert (command.holds_displaced, command.resumes_all) == (False, True)
         assert made.link.held_ids == ()
+        call.cancel()
+
+
+async def test_a_queue_that_is_back_before_the_engine_heard_that_it_was_gone_leaves_nobody_held() -> None:
+    async with linked() as made:
+        call = generate(made, "a", Recorder())
+        await made.channel.commands.get()
+        made.channel.step(held=("a",))
+        await made.held.get()
+
+        made.link.hold_displaced(False)
+        made.link.hold_displaced(True)
+
+        command = await made.channel.commands.get()
+        assert (command.holds_displaced, command.resumes_all) == (True, True)
         call.cancel()

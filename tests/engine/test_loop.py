@@ -172,6 +172,18 @@ def test_whom_a_newcomer_displaced_is_told_and_waits_for_the_word_to_go_on() -> 
     assert [output.lease_id for output in loop.step().outputs] == ["bulk"]
 
 
+def test_all_who_are_held_go_on_by_one_word_though_others_are_held_from_then_on() -> None:
+    loop = make_loop(max_num_seqs=1)
+    loop.apply(CommandMessage(added=[make_request("bulk", max_tokens=60)], holds_displaced=True))
+    for _ in range(40):
+        loop.step()
+    loop.apply(CommandMessage(added=[make_request("urgent", max_tokens=2, priority=50)]))
+    assert loop.step().held == ["bulk"]
+    loop.step()
+    loop.apply(CommandMessage(holds_displaced=True, resumes_all=True))
+    assert [output.lease_id for output in loop.step().outputs] == ["bulk"]
+
+
 def test_a_long_prompt_counts_as_it_is_computed_and_each_token_once() -> None:
     loop = make_loop(max_num_batched_tokens=16)
     loop.apply(CommandMessage(added=[make_request("long", num_prompt_tokens=40, max_tokens=3)]))
