@@ -49,10 +49,11 @@ class GenerateCall:
     ) -> GenerateCall:
         """The call for whoever goes on after these tokens: under its old stamp, and a lease id of its own.
 
-        stamp: None where the queue had not stamped it yet. num_attempts: how many came before. is_suspect: its replica
-        may have died of it.
+        stamp: None where this attempt was not granted: the call keeps the one that it has, if any. num_attempts: how
+        many came before. is_suspect: its replica may have died of it.
         """
         lease_id = f"{self.ticket.lease_id.partition('~')[0].partition('+')[0]}+{num_attempts}"
+        stamp = stamp or self.ticket.stamp
         num_prompt_tokens = len(self.request.prompt_token_ids) + len(output_token_ids)
         ticket = replace(
             self.ticket,
