@@ -26,7 +26,7 @@ from deployments.ending import ANSWERS_WITHIN_S, FOLDER_VARIABLE, LOOK_EVERY_S, 
 from fastserve.errors import FastServeError
 from fastserve.haproxy import find_haproxy, write_wrapper
 from fastserve.ports import LOOPBACK, PortRange, claimed_range, free_port, is_taken
-from fastserve.process_tree import adopt_orphans, end_descendants
+from fastserve.process_tree import adopt_orphans, end_descendants, reap_orphans
 from fastserve.ray_environment import HAProxy, ray_environment
 from fastserve.readiness import is_ready, why_failed
 from fastserve.service_watch import watch
@@ -82,7 +82,8 @@ def launch(config: Path, expected: Expected, stop: threading.Event, console: Con
     with _serving(config, dashboard_port, max_connections) as service:
         dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
         ready = f"{address.base_url}/v1 (OpenAI API), dashboard {dashboard_url}"
-        return watch(service.process, partial(_look, service, address, dashboard_url), ready, stop, console)
+        look = partial(_look, service, address, dashboard_url)
+        return watch(service.process, look, ready, stop, console, partial(reap_orphans, service.process.pid))
 
 
 @dataclass(frozen=True, slots=True)

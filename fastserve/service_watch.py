@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -13,15 +14,23 @@ from fastserve.start_watch import Look, StartWatch
 _POLL_S = 0.5
 
 
-def watch(process: subprocess.Popen[bytes], look: Look, ready: str, stop: threading.Event, console: Console) -> int:
+def watch(
+    process: subprocess.Popen[bytes],
+    look: Look,
+    ready: str,
+    stop: threading.Event,
+    console: Console,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> int:
     """The exit status: 0 after `stop`, which is heard within half a second, and 1 when the service failed.
 
-    ready: what to say of a service that has become ready.
+    ready: what to say of a service that has become ready. meanwhile: is called every half second.
     """
     started_s = time.monotonic()
     is_told = False
     with StartWatch(look) as start:
         while not stop.wait(_POLL_S):
+            meanwhile()
             if process.poll() is not None:
                 _tell_end(process, console)
                 return 1

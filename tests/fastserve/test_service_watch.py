@@ -28,7 +28,13 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 class Watching:
     """`watch` in a thread, and what it says."""
 
-    def __init__(self, process: subprocess.Popen[bytes], look: Callable[[], StartOutcome | None]) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        look: Callable[[], StartOutcome | None],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._meanwhile = meanwhile
         self.stop = threading.Event()
         self.said: list[str] = []
         self.has_said = threading.Event()
@@ -50,7 +56,7 @@ class Watching:
 
     def _run(self, process: subprocess.Popen[bytes], look: Callable[[], StartOutcome | None]) -> None:
         console = Console(file=self, width=200)  # type: ignore[arg-type]
-        self.status = watch(process, look, "here", self.stop, console)
+        self.status = watch(process, look, "here", self.stop, console, self._meanwhile)
 
 
 def test_a_look_that_hangs_does_not_keep_the_service_from_stopping(process: subprocess.Popen[bytes]) -> None:
@@ -75,6 +81,17 @@ def test_a_service_that_is_ready_is_told_once_and_then_runs_on(process: subproce
 
     assert watching.ended() == 0
     assert "".join(watching.said).count("ready after") == 1
+
+
+def test_what_is_to_be_done_meanwhile_is_done_again_and_again_while_the_service_runs(
+    process: subprocess.Popen[bytes],
+) -> None:
+    done = threading.Semaphore(0)
+    watching = Watching(process, StartOutcome, done.release)
+    assert [done.acquire(timeout=BOUND_S) for _ in range(2)] == [True, True]
+    watching.stop.set()
+
+    assert watching.ended() == 0
 
 
 def test_a_start_that_fails_is_told_with_its_reason(process: subprocess.Popen[bytes]) -> None:
