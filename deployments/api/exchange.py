@@ -126,21 +126,27 @@ class Exchange(Response, Generic[BodyT]):
         settings = self._around.settings()
         tenant = tenant_of(request.headers.get("authorization"), settings)
         record.tenant = tenant.name
-        raw = await read_body(request, settings.bounds.max_body_bytes, settings.bounds.max_body_s)
         asker = Asker(record.request_id, tenant, record.arrived_s, settings)
-        await until_disconnected(request.receive, self._answer(raw, asker, sender, record))
+        raw = await read_body(request, settings.bounds.max_body_bytes, settings.bounds.max_body_s)
+        work = self._answer(raw, asker, sender, record)
+        del raw  # it is the work's now, which lets go of it
+        await until_disconnected(request.receive, work)
 
     async def _answer(self, raw: bytes, asker: Asker, sender: HttpSender, record: RequestRecord) -> None:
-        body = await self._parsed(raw, asker)
-        subject = self._subject(body, asker)
-        record.model, record.standing = subject.model.name, subject.standing
-        prepared = await self._flow.prepare(body, subject, asker)
+        prepared = await self._prepared(raw, asker, record)
+        del raw  # megabytes, it may be, and the answer may wait for minutes
         plan = record.plan = prepared.plan
-        writer = AnswerWriter(prepared.format, self._around.pool, self._key(subject, asker))
+        writer = AnswerWriter(prepared.format, self._around.pool, self._key(plan.standing, asker))
         async with aclosing(generate_all(plan.model.handle, plan.choices)) as events:
             deltas = _deltas(events, record, shows_output=prepared.shows_output)
             async with aclosing(deltas):
                 await (_stream if prepared.stream else _whole)(prepared, deltas, writer, sender, record)
+
+    async def _prepared(self, raw: bytes, asker: Asker, record: RequestRecord) -> Prepared:
+        body = await self._parsed(raw, asker)
+        subject = self._subject(body, asker)
+        record.model, record.standing = subject.model.name, subject.standing
+        return await self._flow.prepare(body, subject, asker)
 
     async def _parsed(self, raw: bytes, asker: Asker) -> BodyT:
         """The body. Until it has been read, nobody knows its priority: a large one waits as one without any does."""
@@ -149,8 +155,8 @@ class Exchange(Response, Generic[BodyT]):
         key = asker.settings.score_policy().key(Stamp(0.0, self._around.unix_clock()))
         return await self._around.pool.run(key, parse_json, raw, self._flow.schema)
 
-    def _key(self, subject: Subject, asker: Asker) -> float:
-        stamp = subject.standing.provisional_stamp(self._around.unix_clock())
+    def _key(self, standing: Standing, asker: Asker) -> float:
+        stamp = standing.provisional_stamp(self._around.unix_clock())
         return asker.settings.score_policy().key(stamp)
 
     def _subject(self, body: BodyT, asker: Asker) -> Subject:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import orjson
 
 from deployments.user_config import parse_user_config
 from tests.deployments.fake_model import FakeHandle
-from tests.deployments.fake_service import chat_body, serving
+from tests.deployments.fake_service import Service, chat_body, serving
 
 
 def _refusal(response: httpx.Response) -> dict[str, Any]:
@@ -106,3 +108,49 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_place_is_free() ->
     assert sent == ["http.response.start", "http.response.body"]
     assert service.handle.closed == [service.handle.calls[0].ticket.lease_id]
     assert [(line["status"], line["error_code"]) for line in service.log_lines] == [(499, "client_stalled")]
+
+
+async def test_a_body_that_has_been_read_is_not_kept_while_its_request_waits() -> None:
+    mib, num_requests = 2**20, 8
+    handle = FakeHandle(start_gate=asyncio.Event())
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
+    statuses: list[int] = []
+
+    def parts(num_letters: int, num_spaces: int) -> Iterator[bytes]:
+        yield orjson.dumps(chat_body(user="x" * num_letters))
+        yield b" " * num_spaces
+        yield b""
+
+    async def ask(service: Service, *sizes: int) -> None:
+        to_come = parts(*sizes)
+
+        async def receive() -> dict[str, Any]:
+            if (part := next(to_come, None)) is not None:
+                return {"type": "http.request", "body": part, "more_body": bool(part)}
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        await service.api(dict(scope), receive, send)
+
+    async with serving(handle) as service, asyncio.TaskGroup() as asking:
+        tracemalloc.start()
+        try:
+            for _ in range(num_requests // 2):
+                asking.create_task(ask(service, 0, mib))
+                asking.create_task(ask(service, mib, 0))
+            while len(handle.calls) < num_requests:
+                handle.called.clear()
+                await asyncio.wait_for(handle.called.wait(), 30)
+            gc.collect()
+            kept, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            assert handle.start_gate is not None
+            handle.start_gate.set()
+    assert statuses == [200] * num_requests
+    assert most > num_requests * mib
+    assert kept < 3 * mib  # the last one that a thread has read is still in its hand
