@@ -72,3 +72,22 @@ def test_a_step_that_raises_is_watched_no_longer() -> None:
 @pytest.mark.parametrize(("num_tokens", "limit_s"), [(0, 60.0), (512, 60.0), (513, 120.0), (4096, 480.0)])
 def test_a_larger_step_may_take_longer(num_tokens: int, limit_s: float) -> None:
     assert StepWatchdog(60.0).limit_s(num_tokens) == limit_s
+
+
+def test_a_pause_of_the_whole_process_does_not_count_for_the_step_that_it_fell_into() -> None:
+    clock = Clock()
+    watchdog = StepWatchdog(60.0, clock=clock.read)
+
+    def seconds_until_overdue() -> int:
+        for second in range(1, 100):
+            clock.now_s += 1
+            if watchdog.look() is not None:
+                return second
+        raise AssertionError("it was never overdue")
+
+    with watchdog.watching(num_tokens=1):
+        clock.now_s += 1000  # frozen: nobody looked
+        assert watchdog.look() is None
+        assert 59 <= seconds_until_overdue() <= 61
+    with watchdog.watching(num_tokens=1):
+        assert seconds_until_overdue() == 61
