@@ -106,6 +106,17 @@ class PoolFull(ServingError):
         return f"{self.max_pending} prompts already wait to be read or tokenised"
 
 
+@dataclass(eq=False)
+class BodiesFull(ServingError):
+    """The bodies of other requests leave this one no room. Caught by the ingress."""
+
+    max_bytes: int
+    retry_after_s: float = 1.0
+
+    def __str__(self) -> str:
+        return f"the bodies of other requests fill the {self.max_bytes} bytes that there are for them"
+
+
 class ClientDisconnected(Exception):
     """The client went away; its work has been cancelled. Caught by the ingress, which has nobody left to answer."""
 
@@ -166,6 +177,7 @@ SHAPES: dict[type[Exception], Shape] = {
     LargerThanQuota: Shape(400, "invalid_request_error", "request_exceeds_quota"),
     PoolFull: Shape(429, "rate_limit_error", "queue_full"),
     LeaseEnded: Shape(503, "service_unavailable_error", "lease_ended"),
+    BodiesFull: Shape(429, "rate_limit_error", "queue_full"),
     DeadlinePassed: Shape(408, "timeout_error", "deadline_passed"),
     NeverFits: Shape(400, "invalid_request_error", "context_length_exceeded"),
     ReplicaFailed: Shape(503, "service_unavailable_error", "replica_failed"),

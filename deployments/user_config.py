@@ -68,6 +68,7 @@ class BoundsConfig(Settings):
     max_predicted_wait_s: Positive = 60.0
     max_pending_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024 * MIB)] = 4 * MIB
+    max_unread_body_bytes: Annotated[int, Field(ge=1024)] = 256 * MIB
     max_body_s: Positive = 30.0
     max_stalled_s: Positive = 30.0
 

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.api.answer_parts import Gathering
 from deployments.api.answer_writer import AnswerWriter, as_event
 from deployments.api.auth import Tenant, tenant_of
+from deployments.api.body_room import BodyPlace, BodyRoom
 from deployments.api.disconnect import until_disconnected
 from deployments.api.gate import Gate
 from deployments.api.generation import ChoiceDelta, ChoiceEvent, generate_all
@@ -86,6 +87,7 @@ class Surroundings:
     settings: Callable[[], IngressUserConfig]
     telemetry: Telemetry
     pool: ScoredPool
+    bodies: BodyRoom
     gate: Gate
     clock: Callable[[], float]
     unix_clock: Callable[[], float]
@@ -127,14 +129,19 @@ class Exchange(Response, Generic[BodyT]):
         tenant = tenant_of(request.headers.get("authorization"), settings)
         record.tenant = tenant.name
         asker = Asker(record.request_id, tenant, record.arrived_s, settings)
-        raw = await read_body(request, settings.bounds.max_body_bytes, settings.bounds.max_body_s)
-        work = self._answer(raw, asker, sender, record)
-        del raw  # it is the work's now, which lets go of it
-        await until_disconnected(request.receive, work)
+        bounds = settings.bounds
+        with self._around.bodies.place() as place:
+            raw = await read_body(request, bounds.max_body_bytes, bounds.max_body_s, place)
+            work = self._answer(raw, place, asker, sender, record)
+            del raw  # it is the work's now, which lets go of it
+            await until_disconnected(request.receive, work)
 
-    async def _answer(self, raw: bytes, asker: Asker, sender: HttpSender, record: RequestRecord) -> None:
+    async def _answer(
+        self, raw: bytes, place: BodyPlace, asker: Asker, sender: HttpSender, record: RequestRecord
+    ) -> None:
         prepared = await self._prepared(raw, asker, record)
         del raw  # megabytes, it may be, and the answer may wait for minutes
+        place.leave()
         plan = record.plan = prepared.plan
         writer = AnswerWriter(prepared.format, self._around.pool, self._key(plan.standing, asker))
         async with aclosing(generate_all(plan.model.handle, plan.choices)) as events:

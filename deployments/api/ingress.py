@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.api.body_room import BodyRoom
 from deployments.api.exchange import Exchange, Surroundings
 from deployments.api.flows import ChatFlow, CompletionFlow, GenerateFlow, Workshop
 from deployments.api.gate import Gate
@@ -55,7 +56,10 @@ class Ingress:
         self._settings = settings
         self._cluster = cluster
         self._gate = gate
-        self._around = Surroundings(models, settings, telemetry, preprocessor.pool, gate, time.monotonic, time.time)
+        bodies = BodyRoom(lambda: settings().bounds.max_unread_body_bytes)
+        self._around = Surroundings(
+            models, settings, telemetry, preprocessor.pool, bodies, gate, time.monotonic, time.time
+        )
         self._chat = ChatFlow(workshop)
         self._completion = CompletionFlow(workshop)
         self._generate = GenerateFlow(workshop)

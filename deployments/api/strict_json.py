@@ -11,6 +11,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from deployments.api.body_room import BodyPlace
 from deployments.errors import ApiError, ClientDisconnected, invalid
 from deployments.problems import problems_of
 
@@ -19,17 +20,18 @@ MAX_DEPTH = 32  # objects and lists inside one another; no field of ours needs a
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_body(request: Request, max_body_bytes: int, max_body_s: float) -> bytes:
-    """The body as it came.
+async def read_body(request: Request, max_body_bytes: int, max_body_s: float, place: BodyPlace) -> bytes:
+    """The body as it came, and its place in the room for all of them as large as it is.
 
     Raises:
         ApiError: 415 for another content type than JSON, 413 for too many bytes, 408 for too many seconds.
+        BodiesFull: other bodies leave it no room.
         ClientDisconnected: the client left before the body was complete.
     """
     _check_content_type(request)
     try:
         async with asyncio.timeout(max_body_s):
-            return await _read_bytes(request, max_body_bytes)
+            return await _read_bytes(request, max_body_bytes, place)
     except TimeoutError:
         message = f"The body was not complete within {max_body_s:g} s."
         raise ApiError(408, message, type="timeout_error", code="request_timeout") from None
@@ -104,7 +106,7 @@ def _check_content_type(request: Request) -> None:
         raise ApiError(415, message, code="unsupported_media_type")
 
 
-async def _read_bytes(request: Request, max_body_bytes: int) -> bytes:
+async def _read_bytes(request: Request, max_body_bytes: int, place: BodyPlace) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_body_bytes:
         raise _too_large(max_body_bytes)
@@ -114,6 +116,7 @@ async def _read_bytes(request: Request, max_body_bytes: int) -> bytes:
             body += chunk
             if len(body) > max_body_bytes:
                 raise _too_large(max_body_bytes)
+            place.grow(len(body))
     except ClientDisconnect:
         raise ClientDisconnected from None
     return bytes(body)

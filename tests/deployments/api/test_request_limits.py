@@ -6,6 +6,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator, MutableMapping
+from functools import partial
 from typing import Any
 
 import httpx
@@ -86,6 +87,30 @@ async def test_a_body_that_does_not_come_is_a_408_and_holds_nothing() -> None:
         )
     assert (response.status_code, response.json()["error"]["code"]) == (408, "request_timeout")
     assert "within 0.05 s" in response.json()["error"]["message"]
+
+
+async def test_large_bodies_that_come_slowly_leave_no_room_for_more_of_them_and_keep_no_ordinary_request_out() -> None:
+    kib, is_held, come = 1024, asyncio.Event(), asyncio.Event()
+    settings = parse_user_config({"bounds": {"max_unread_body_bytes": 100 * kib, "max_body_s": 20}})
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b" " * (150 * kib)
+        is_held.set()
+        await come.wait()
+        yield orjson.dumps(chat_body())
+
+    async with serving(settings=settings) as service:
+        post = partial(service.client.post, "/v1/chat/completions", headers={"content-type": "application/json"})
+        first = asyncio.create_task(post(content=slow()))
+        await asyncio.wait_for(is_held.wait(), 20)  # the only one has room, though it takes more than there is
+        refused = await post(content=b" " * (100 * kib) + orjson.dumps(chat_body()))
+        ordinary = await service.chat()
+        come.set()
+        answered = await first
+        after = await post(content=b" " * (100 * kib) + orjson.dumps(chat_body()))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+    assert refused.headers["retry-after"] == "1"
+    assert [one.status_code for one in (ordinary, answered, after)] == [200, 200, 200]
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_its_place_is_free() -> None:
