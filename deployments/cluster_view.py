@@ -45,6 +45,7 @@ class ServeClusterView:
         self._status = status
         self._has_run = False
         self._hopeless: set[str] = set()
+        self._look: asyncio.Task[str | None] | None = None
 
     def follow(self, model_name: str, membership: Membership) -> None:
         """What Serve says of a model now."""
@@ -59,11 +60,14 @@ class ServeClusterView:
         return {name: shot for name, shot in zip(self._model_names, snapshots, strict=True) if shot is not None}
 
     async def why_not_ready(self) -> str | None:
-        """None when a request for any model would be accepted: never before the application has once been running."""
-        try:
-            return await self._missing()
-        except CLUSTER_ERRORS as error:
-            return f"the cluster cannot be asked now ({type(error).__name__})"
+        """None when a request for any model would be accepted: never before the application has once been running.
+
+        Whoever asks while another's look at the cluster is under way shares it: anybody may ask, as often as they like,
+        and each look costs the cluster several calls.
+        """
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._looked())
+        return await asyncio.shield(self._look)
 
     async def metrics_text(self) -> str:
         """The whole service's metrics, this process's latest included.
@@ -79,6 +83,12 @@ class ServeClusterView:
         except CLUSTER_ERRORS as error:
             raise _no_hub(f"The metrics hub does not answer ({type(error).__name__}).") from error
         return text
+
+    async def _looked(self) -> str | None:
+        try:
+            return await self._missing()
+        except CLUSTER_ERRORS as error:
+            return f"the cluster cannot be asked now ({type(error).__name__})"
 
     async def _missing(self) -> str | None:
         if not self._has_run:

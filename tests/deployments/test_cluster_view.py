@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -67,6 +68,29 @@ async def test_a_running_application_whose_queues_are_up_is_ready() -> None:
     assert await view_of("m", found=None).why_not_ready() == "the queue of m is not up"
     deploying = view_of("m", found=Queue(), status=ApplicationStatus.DEPLOYING)
     assert await deploying.why_not_ready() == "application app is DEPLOYING"
+
+
+async def test_those_who_ask_at_the_same_time_share_one_look_though_one_of_them_goes_away() -> None:
+    looks: list[str] = []
+    is_looking, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def find(app_name: str, name: str) -> Any:
+        looks.append(name)
+        is_looking.set()
+        await goes_on.wait()
+        return Queue()
+
+    reporter = cast("MetricsReporter", Reporter(None))
+    view = ServeClusterView("app", ["m"], reporter, find, lambda _: ApplicationStatus.RUNNING)
+    first, *others = (asyncio.create_task(view.why_not_ready()) for _ in range(100))
+    await is_looking.wait()
+    first.cancel()
+    goes_on.set()
+    assert await asyncio.gather(*others) == [None] * 99
+    assert looks == ["m"]
+
+    assert await view.why_not_ready() is None
+    assert looks == ["m", "m"]
 
 
 async def test_a_model_that_can_serve_no_more_makes_the_service_not_ready_until_it_can_again() -> None:
