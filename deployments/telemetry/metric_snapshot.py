@@ -30,6 +30,15 @@ class MetricsSnapshot:
         kept = {name: samples for name, samples in self.samples.items() if name not in gauges}
         return MetricsSnapshot(self.source_id, kept)
 
+    def with_added(self, other: MetricsSnapshot) -> MetricsSnapshot:
+        """Both counts as one, under the id of this one; neither has gauges."""
+        samples = {name: dict(found) for name, found in self.samples.items()}
+        for name, found in other.samples.items():
+            sums = samples.setdefault(name, {})
+            for key, value in found.items():
+                sums[key] = sums.get(key, 0.0) + value
+        return MetricsSnapshot(self.source_id, samples)
+
 
 def snapshot_of(source_id: str, registry: CollectorRegistry) -> MetricsSnapshot:
     """The registry's samples. Creation times are left out: they do not add up."""

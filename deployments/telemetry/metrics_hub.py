@@ -18,11 +18,16 @@ MAX_SOURCES = 1000
 
 
 class HubState:
-    """The latest snapshot of each source. A source that fell silent keeps its counters and loses its gauges."""
+    """The latest snapshot of each source. A source that fell silent keeps its counters and loses its gauges.
+
+    Where there are too many, the one that has been silent for longest is known by name no more; what it counted still
+    counts, for a sum that falls reads as one that has begun anew.
+    """
 
     def __init__(self) -> None:
         self._snapshots: dict[str, MetricsSnapshot] = {}
         self._heard_s: dict[str, float] = {}
+        self._gone = MetricsSnapshot("gone", {})
 
     def report(self, snapshot: MetricsSnapshot, now_s: float) -> None:
         """Takes a source's snapshot in place of its last one."""
@@ -30,14 +35,17 @@ class HubState:
         self._heard_s[snapshot.source_id] = now_s
         while len(self._snapshots) > MAX_SOURCES:
             quietest = min(self._heard_s, key=lambda source: self._heard_s[source])
-            del self._snapshots[quietest], self._heard_s[quietest]
+            gone, heard_s = self._snapshots.pop(quietest), self._heard_s.pop(quietest)
+            if now_s - heard_s > SOURCE_SILENCE_S:  # one that speaks still will say it all again
+                self._gone = self._gone.with_added(gone.retired())
 
     def text(self, now_s: float) -> str:
         """The Prometheus text of all sources together."""
-        return merge(
+        known = (
             snapshot.retired() if now_s - self._heard_s[source] > SOURCE_SILENCE_S else snapshot
             for source, snapshot in self._snapshots.items()
         )
+        return merge([self._gone, *known])
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
