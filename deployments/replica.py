@@ -6,7 +6,6 @@ Wires the rank class of `engine` into the rank group of `cluster`. Computes noth
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -60,8 +59,8 @@ class ModelReplica:
         self._capacity: EngineCapacity = await self._group.load(config)
         self._started_in_s = time.monotonic() - began_s
         make_logger().info("model loaded", model=config.model_name, model_bytes=self._capacity.model_bytes)
-        self._socket_dir = tempfile.mkdtemp(prefix="fastserve-")
-        channel = await self._connect(str(Path(self._socket_dir) / "rank0.sock"))
+        with tempfile.TemporaryDirectory(prefix="fastserve-") as folder:  # the connection outlives its file
+            channel = await self._connect(str(Path(folder) / "rank0.sock"))
         self._is_leaving = False
         self._line = QueueClient(
             f"replica-{self._replica_id}",
@@ -132,7 +131,6 @@ class ModelReplica:
             self._group.kill()
         if hasattr(self, "_watched"):
             self._watched.cancel()
-        self._remove_socket()
 
     async def _connect(self, socket_path: str) -> ReplicaChannel:
         self._group.run(socket_path)
@@ -191,11 +189,6 @@ class ModelReplica:
         self._is_leaving = True
         self._line.tell(Leave(self._replica_id))
         self._link.break_off()
-        self._remove_socket()
-
-    def _remove_socket(self) -> None:
-        if hasattr(self, "_socket_dir"):
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
 
 
 def _rank_group(resources: ReplicaResources) -> RankGroup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,18 @@ def test_a_replica_that_does_not_read_is_given_up(pair: tuple[RankChannel, socke
 def send_for_ever(channel: RankChannel) -> None:
     while True:
         channel.send(step_message("x" * 10_000))
+
+
+async def test_the_connection_outlives_the_folder_of_its_file() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rank0.sock"
+        listening = asyncio.create_task(asyncio.to_thread(RankChannel.listen, path, BOUND_S))
+        replica = await ReplicaChannel.connect(path, BOUND_S)
+    rank = await listening
+    await replica.send(CommandMessage(cancelled=["a"]))
+    assert await asyncio.to_thread(rank.wait, BOUND_S) == [CommandMessage(cancelled=["a"])]
+    rank.close()
+    await replica.close()
 
 
 async def test_a_replica_may_connect_before_rank_0_listens_and_the_file_does_not_stay(tmp_path: Path) -> None:
