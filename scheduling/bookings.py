@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from scheduling.faded import FadedMean
@@ -27,9 +26,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class _Booking:
-    number: str
+    identity: Identity
     due_s: float
-    until_s: float
     num_tokens: int
 
 
@@ -49,15 +47,15 @@ class Bookings:
     """
 
     def __init__(self) -> None:
-        self._by_identity: dict[Identity, deque[_Booking]] = {}
-        self._identities: dict[str, Identity] = {}
+        self._bookings: dict[str, _Booking] = {}  # by number
+        self._due: dict[Identity, LazyHeap] = {}  # their numbers, the earliest first
         self._ends = LazyHeap()
         self._promised: dict[str, dict[float, _Promised]] = {}  # by tenant and priority
         self._num_made = 0
         self._share_kept = FadedMean(_REMEMBERED, first=1.0)
 
     def __len__(self) -> int:
-        return len(self._identities)
+        return len(self._bookings)
 
     def num_from(self, tenant: str, priority: float) -> float:
         """How many of this tenant and of this priority or above are likely to come back."""
@@ -73,20 +71,19 @@ class Bookings:
         if len(self) >= MAX_BOOKINGS:
             return
         self._num_made += 1
-        due_s = now_s + wait_s
-        booking = _Booking(str(self._num_made), due_s, due_s + LATE_S + LATE_SHARE * wait_s, num_tokens)
-        self._by_identity.setdefault(identity, deque()).append(booking)
-        self._identities[booking.number] = identity
-        self._ends.push(booking.number, (booking.until_s,))
+        number, due_s = str(self._num_made), now_s + wait_s
+        self._bookings[number] = _Booking(identity, due_s, num_tokens)
+        self._due.setdefault(identity, LazyHeap()).push(number, (due_s,))
+        self._ends.push(number, (due_s + LATE_S + LATE_SHARE * wait_s,))
         self._count(identity, 1, num_tokens)
 
     def claim(self, identity: Identity, now_s: float) -> bool:
         """Whether this client was promised a place by now; the promise is kept once."""
         self.expire(now_s)
-        first = min(self._by_identity.get(identity, ()), key=_due_s, default=None)
-        if first is None or first.due_s - EARLY_S > now_s:
+        first = self._due[identity].first() if identity in self._due else None
+        if first is None or self._bookings[first].due_s - EARLY_S > now_s:
             return False
-        self._drop(first.number)
+        self._drop(first)
         self._share_kept.observe(1.0)
         return True
 
@@ -97,14 +94,13 @@ class Bookings:
             self._share_kept.observe(0.0)
 
     def _drop(self, number: str) -> None:
-        identity = self._identities.pop(number)
-        booked = self._by_identity[identity]
-        booking = next(each for each in booked if each.number == number)
-        booked.remove(booking)
-        if not booked:
-            del self._by_identity[identity]
+        booking = self._bookings.pop(number)
+        due = self._due[booking.identity]
+        due.discard(number)
+        if not len(due):
+            del self._due[booking.identity]
         self._ends.discard(number)
-        self._count(identity, -1, -booking.num_tokens)
+        self._count(booking.identity, -1, -booking.num_tokens)
 
     def _from(self, tenant: str, priority: float) -> list[_Promised]:
         return [promised for level, promised in self._promised.get(tenant, {}).items() if level >= priority]
@@ -119,7 +115,3 @@ class Bookings:
         del levels[identity.priority]
         if not levels:
             del self._promised[identity.tenant]
-
-
-def _due_s(booking: _Booking) -> float:
-    return booking.due_s

@@ -60,3 +60,25 @@ def test_no_more_is_promised_than_can_be_remembered() -> None:
     for _ in range(MAX_BOOKINGS + 10):
         bookings.make(ONE, 10, 1, now_s=0)
     assert len(bookings) == MAX_BOOKINGS
+
+
+def test_many_promises_to_equal_requests_make_none_of_them_slow() -> None:
+    class Counted(float):
+        num_compared = 0
+
+        def __lt__(self, other: float) -> bool:
+            Counted.num_compared += 1
+            return float(self) < float(other)
+
+        def __add__(self, other: float) -> Counted:
+            return Counted(float(self) + float(other))
+
+        __radd__ = __add__
+
+    bookings = Bookings()
+    for place in range(4_096):
+        bookings.make(ONE, Counted(10 + place), 1, now_s=0)
+    Counted.num_compared = 0
+    assert not bookings.claim(ONE, 1)
+    assert bookings.claim(ONE, 10)
+    assert Counted.num_compared < 100
