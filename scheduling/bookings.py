@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scheduling.faded import FadedMean
@@ -43,14 +44,15 @@ class Bookings:
     """A place in the queue for each client that was told when to come back.
 
     Whoever comes at that time is let in, so that the answer turns out right; whoever does not, loses the place. What is
-    promised counts, for those who come anew, by the share of clients that lately came back.
+    promised counts, for those who come anew, by the share of clients that lately came back. Priorities count by their
+    whole levels: a client may send any number, and what there is to add up must not grow with that.
     """
 
     def __init__(self) -> None:
         self._bookings: dict[str, _Booking] = {}  # by number
         self._due: dict[Identity, LazyHeap] = {}  # their numbers, the earliest first
         self._ends = LazyHeap()
-        self._promised: dict[str, dict[float, _Promised]] = {}  # by tenant and priority
+        self._promised: dict[str, dict[int, _Promised]] = {}  # by tenant and whole level of priority
         self._num_made = 0
         self._share_kept = FadedMean(_REMEMBERED, first=1.0)
 
@@ -103,15 +105,17 @@ class Bookings:
         self._count(booking.identity, -1, -booking.num_tokens)
 
     def _from(self, tenant: str, priority: float) -> list[_Promised]:
-        return [promised for level, promised in self._promised.get(tenant, {}).items() if level >= priority]
+        lowest = math.floor(priority)
+        return [promised for level, promised in self._promised.get(tenant, {}).items() if level >= lowest]
 
     def _count(self, identity: Identity, number: int, num_tokens: int) -> None:
         levels = self._promised.setdefault(identity.tenant, {})
-        before = levels.get(identity.priority, _Promised())
+        level = math.floor(identity.priority)
+        before = levels.get(level, _Promised())
         after = _Promised(before.number + number, before.num_tokens + num_tokens)
         if after.number:
-            levels[identity.priority] = after
+            levels[level] = after
             return
-        del levels[identity.priority]
+        del levels[level]
         if not levels:
             del self._promised[identity.tenant]

@@ -62,19 +62,25 @@ def test_no_more_is_promised_than_can_be_remembered() -> None:
     assert len(bookings) == MAX_BOOKINGS
 
 
+class Counted(float):
+    """A number that counts how often one like it is compared."""
+
+    num_compared = 0
+
+    def __lt__(self, other: float) -> bool:
+        Counted.num_compared += 1
+        return float(self) < float(other)
+
+    def __ge__(self, other: float) -> bool:
+        return not self < other
+
+    def __add__(self, other: float) -> Counted:
+        return Counted(float(self) + float(other))
+
+    __radd__ = __add__
+
+
 def test_many_promises_to_equal_requests_make_none_of_them_slow() -> None:
-    class Counted(float):
-        num_compared = 0
-
-        def __lt__(self, other: float) -> bool:
-            Counted.num_compared += 1
-            return float(self) < float(other)
-
-        def __add__(self, other: float) -> Counted:
-            return Counted(float(self) + float(other))
-
-        __radd__ = __add__
-
     bookings = Bookings()
     for place in range(4_096):
         bookings.make(ONE, Counted(10 + place), 1, now_s=0)
@@ -82,3 +88,15 @@ def test_many_promises_to_equal_requests_make_none_of_them_slow() -> None:
     assert not bookings.claim(ONE, 1)
     assert bookings.claim(ONE, 10)
     assert Counted.num_compared < 100
+
+
+def test_priorities_count_by_whole_levels_so_that_many_of_them_make_nobody_slow() -> None:
+    bookings = Bookings()
+    for place in range(4_096):
+        bookings.make(Identity("default", Counted(place / 1024 - 2), str(place), 20), 10, 3, now_s=0)
+    Counted.num_compared = 0
+    assert [bookings.num_from("default", priority) for priority in (-2, -1, 0, 1, 2)] == [4096, 3072, 2048, 1024, 0]
+    assert bookings.num_tokens_from("default", -0.5) == 3 * 3072
+    assert Counted.num_compared < 100
+    bookings.expire(1000)
+    assert bookings.num_tokens_from("default", -100) == 0
