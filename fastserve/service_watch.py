@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 
 from fastserve.start_watch import Look, StartWatch
 
@@ -36,15 +38,20 @@ def watch(
                 return 1
             outcome = start.outcome
             if outcome is not None and outcome.failure is not None:
-                console.print("[red]the service cannot start:[/]")
-                console.print(outcome.failure, markup=False)
+                _say(console, f"[red]the service cannot start:[/]\n{escape(outcome.failure)}")
                 return 1
             if outcome is not None and not is_told:
                 is_told = True
-                console.print(f"[green]ready[/] after {time.monotonic() - started_s:.0f} s: {ready}", soft_wrap=True)
-    console.print("stopping ...")
+                _say(console, f"[green]ready[/] after {time.monotonic() - started_s:.0f} s: {ready}", soft_wrap=True)
+    _say(console, "stopping ...")
     return 0
 
 
 def _tell_end(process: subprocess.Popen[bytes], console: Console) -> None:
-    console.print(f"[red]the service ended by itself[/] (exit {process.returncode}); its messages are above")
+    _say(console, f"[red]the service ended by itself[/] (exit {process.returncode}); its messages are above")
+
+
+def _say(console: Console, text: str, *, soft_wrap: bool | None = None) -> None:
+    """What nobody can read any more, on a terminal that has been closed or in a pipe, is no reason to end a service."""
+    with contextlib.suppress(OSError, SystemExit):  # which of them is rich's choice
+        console.print(text, soft_wrap=soft_wrap)

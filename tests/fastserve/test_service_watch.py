@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -33,8 +34,10 @@ class Watching:
         process: subprocess.Popen[bytes],
         look: Callable[[], StartOutcome | None],
         meanwhile: Callable[[], None] = lambda: None,
+        failure: OSError | None = None,
     ) -> None:
         self._meanwhile = meanwhile
+        self.failure = failure
         self.stop = threading.Event()
         self.said: list[str] = []
         self.has_said = threading.Event()
@@ -47,6 +50,9 @@ class Watching:
         return self.status
 
     def write(self, text: str) -> int:
+        if self.failure is not None:
+            self.has_said.set()
+            raise self.failure
         self.said.append(text)
         self.has_said.set()
         return len(text)
@@ -81,6 +87,18 @@ def test_a_service_that_is_ready_is_told_once_and_then_runs_on(process: subproce
 
     assert watching.ended() == 0
     assert "".join(watching.said).count("ready after") == 1
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "the terminal is gone"), BrokenPipeError()])
+def test_a_service_that_nobody_reads_of_any_more_runs_on_and_stops_as_any_other(
+    process: subprocess.Popen[bytes], failure: OSError
+) -> None:
+    watching = Watching(process, StartOutcome, failure=failure)
+    assert watching.has_said.wait(BOUND_S)
+    assert process.poll() is None
+    watching.stop.set()
+
+    assert watching.ended() == 0
 
 
 def test_what_is_to_be_done_meanwhile_is_done_again_and_again_while_the_service_runs(
