@@ -18,6 +18,8 @@ from scheduling.errors import (
 )
 from scheduling.score import Stamp
 
+MAX_SHOWN_CHARS = 100  # of what a client sent: no refusal is as long as the request
+
 
 @dataclass(eq=False)
 class ServingError(Exception):
@@ -217,4 +219,5 @@ def invalid(message: str, param: str | None = None, code: str | None = None) -> 
 
 
 def model_not_found(model: str) -> ApiError:
-    return ApiError(404, f"The model {model!r} does not exist.", param="model", code="model_not_found")
+    shown = repr(model[:MAX_SHOWN_CHARS])
+    return ApiError(404, f"The model {shown} does not exist.", param="model", code="model_not_found")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 MAX_VALUE_CHARS = 80
+MAX_NAME_CHARS = 100  # of a key, in a path; no key of ours is nearly as long
 _MAX_VALUE_DEPTH = 6
 _EXPECTED = {
     "int_type": "a whole number",
@@ -99,7 +100,8 @@ def joined_path(location: Sequence[int | str], prefix: str = "") -> str:
         if isinstance(step, int):
             path += f"[{step}]"
         else:
-            path += f".{step}" if path else step
+            name = step if len(step) <= MAX_NAME_CHARS else f"{step[:MAX_NAME_CHARS]}..."
+            path += f".{name}" if path else name
     return path
 
 
@@ -126,9 +128,14 @@ def problems_of(
     return [_problem(details, model, prefix, shown) for details in error.errors(include_url=False)]
 
 
+def first_problem_of(error: ValidationError, model: type[BaseModel]) -> Problem:
+    """The one that comes first in the document. There may be as many as a document has bytes, and each costs time."""
+    return _problem(error.errors(include_url=False)[0], model, "", everything)
+
+
 def unknown_key(path: str, key: str, value: object, known: Sequence[str]) -> Problem:
     """The problem of a key that nothing reads; the likeliest one is named first."""
-    close = difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(key[:MAX_NAME_CHARS], known, n=1)
     others = sorted(set(known) - set(close))
     expected = f"{close[0]} (or one of {', '.join(others)})" if close else f"one of {', '.join(others)}"
     return Problem(path, "unknown", value, expected)

@@ -129,6 +129,8 @@ _NO_JSON_OBJECTS = [
     b'{"model": "fake", "messages": [{"role": "user", "content": "Hi", "role": "user"}]}',
     b'{"model": "fake", "mod\\u0065l": "other"}',
     b"[" * 100_000,
+    b'{"model": "fake", %s}' % b", ".join(b'"%x": 0' % number for number in range(4096)),
+    b'{"model": "fake", "metadata": {%s, "x": 0}}' % b", ".join(b'"%x": 0' % number for number in range(4096)),
     *(
         b'{"model": "fake", "%s": ' % field + b"[" * 1_000 + b"]" * 1_000 + b"}"
         for field in (b"messages", b"user", b"metadata")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import FailFast, Field, field_validator, model_validator
 
 from deployments.api.tool_schemas import (
     MAX_CALLS_OF_A_TURN,
@@ -60,6 +60,9 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 _OF_CHAT = ("parallel_tool_calls", "response_format", "tool_choice", "tools")
 # Fields of OpenAI's that label a request and cannot change its answer.
 _LABELS = ("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier")
+
+
+# Lists of objects fail at their first fault: only one is told of, and there may be a million.
 
 
 class StreamOptions(StrictModel):
@@ -166,9 +169,11 @@ class Message(StrictModel):
     """One turn. An assistant's turn may carry the empty fields that OpenAI's client writes back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+    content: Annotated[list[TextPart], Field(max_length=MAX_PARTS), FailFast()]
     name: str | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS_OF_A_TURN)] = Field(default_factory=list)
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS_OF_A_TURN), FailFast()] = Field(
+        default_factory=list
+    )
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
 
     @model_validator(mode="before")
@@ -198,13 +203,13 @@ class Message(StrictModel):
 
 
 class ChatCompletionRequest(RequestFields):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     response_format: ResponseFormat = ResponseFormat(type="text")
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] = Field(default_factory=list)
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS), FailFast()] = Field(default_factory=list)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
 

@@ -13,9 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from deployments.api.body_room import BodyPlace
 from deployments.errors import ApiError, ClientDisconnected, invalid
-from deployments.problems import problems_of
+from deployments.problems import first_problem_of
 
 MAX_DEPTH = 32  # objects and lists inside one another; no field of ours needs a quarter of it
+MAX_NAMES = 4096  # of one object; an error is kept for each that is unknown
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -51,24 +52,28 @@ def parse_json(raw: bytes, schema: type[Body]) -> Body:
         raise invalid(f"The body must be a JSON object, got {type(document).__name__}.", code="invalid_json")
     if _is_deeper(document, MAX_DEPTH):
         raise invalid(f"The body must not nest objects and lists more than {MAX_DEPTH} deep.", code="invalid_json")
-    _require_each_name_once(raw)
+    _check_names(raw)
     try:
         return schema.model_validate({name: value for name, value in document.items() if value is not None})
     except ValidationError as error:
         raise _first_problem(error, schema) from None
 
 
-def _require_each_name_once(raw: bytes) -> None:
+def _check_names(raw: bytes) -> None:
     """Two readers of a name that stands twice may believe different ones. The fast parser does not tell of it, this one
     is asked for nothing else: what it reads is JSON, and not too deep."""
-    json.loads(raw, object_pairs_hook=_once, parse_int=_nothing, parse_float=_nothing)
+    json.loads(raw, object_pairs_hook=_few_and_once, parse_int=_nothing, parse_float=_nothing)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise invalid(f"The name {twice[:100]!r} stands twice in one JSON object.", code="invalid_json")
+def _few_and_once(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > MAX_NAMES:
+        message = f"A JSON object in the body has {len(pairs)} names; at most {MAX_NAMES} may be."
+        raise invalid(message, code="invalid_json")
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise invalid(f"The name {name[:100]!r} stands twice in one JSON object.", code="invalid_json")
+        seen.add(name)
 
 
 def _nothing(digits: str) -> None:
@@ -90,7 +95,7 @@ def _contents(value: object) -> Iterable[object]:
 
 
 def _first_problem(error: ValidationError, schema: type[BaseModel]) -> ApiError:
-    problem = problems_of(error, schema)[0]
+    problem = first_problem_of(error, schema)
     if problem.kind == "unknown":
         return invalid(f"Unknown field: {problem.path}.", problem.path, "unknown_parameter")
     if problem.kind == "missing":

@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from deployments.api.openai_schemas import ChatCompletionRequest
 from deployments.user_config import parse_user_config
 from tests.bad_requests import BadRequest, bad_requests
 from tests.deployments.fake_model import FakeHandle
@@ -75,6 +77,34 @@ async def test_a_body_that_nests_as_deep_as_it_may_is_read() -> None:
         assert (await service.chat(metadata=_nested(31))).status_code == 200
         assert _error(await service.chat(metadata=_nested(32)), 400)["code"] == "invalid_json"
         assert _error(await service.chat(user=_nested(31)), 400)["param"] == "user"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"x" * 100_000: 1}, {"model": "x" * 100_000}, {"user": ["x" * 100_000]}, {"service_tier": "x" * 100_000}],
+    ids=lambda fields: next(iter(fields)),
+)
+async def test_a_refusal_is_short_however_long_what_it_refuses(fields: dict[str, Any]) -> None:
+    async with serving() as service:
+        response = await service.chat(**fields)
+    assert response.status_code in (400, 404)
+    assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize(
+    ("field", "many"),
+    [
+        ("messages", [{"a": 1, "b": 2}] * 4096),
+        ("messages", [{"role": "user", "content": [{"a": 1}] * 1024}]),
+        ("messages", [{"role": "assistant", "tool_calls": [{"a": 1}] * 128}]),
+        ("tools", [{"a": 1}] * 128),
+    ],
+)
+def test_of_a_list_the_first_wrong_member_is_enough(field: str, many: object) -> None:
+    """Whoever collects them all keeps an error for every few bytes of a body, and the others waiting."""
+    with pytest.raises(ValidationError) as refused:
+        ChatCompletionRequest.model_validate({**chat_body(), field: many})
+    assert refused.value.error_count() <= 4
 
 
 async def test_a_temperature_close_to_zero_is_taken() -> None:
