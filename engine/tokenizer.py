@@ -74,7 +74,8 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """A raw prompt's tokens, with those that the checkpoint puts around any text (such as a first `<s>`)."""
-        return list(self._rust.encode(text).ids)
+        [token_ids] = _encoded(self._rust, [text], add_special_tokens=True)
+        return token_ids
 
     @property
     def speaks_tools(self) -> bool:
@@ -116,7 +117,11 @@ class Tokenizer:
         guarded = [self._guard(message, lookalikes) for message in messages]
         shown = [self._guard(tool, lookalikes) for tool in tools or ()]
         rendered = self.render_chat(guarded, shown)
-        return [token_id for part in self._parts(rendered, lookalikes) for token_id in part]
+        parts = _MARK.split(rendered)  # by turns text, and which lookalike stands after it
+        spelt = self._spelt(lookalikes)
+        texts = _encoded(self._rust, parts[::2], add_special_tokens=False)
+        marks = [*(spelt[lookalikes[int(place)]] for place in parts[1::2]), []]
+        return [token_id for pair in zip(texts, marks, strict=True) for part in pair for token_id in part]
 
     def detokenizer(self, prompt_token_ids: Sequence[int] = ()) -> IncrementalDetokenizer:
         """For the answer to this prompt."""
@@ -139,13 +144,17 @@ class Tokenizer:
             return {self._guard(name, lookalikes): self._guard(inner, lookalikes) for name, inner in value.items()}
         return [self._guard(inner, lookalikes) for inner in value] if isinstance(value, list) else value
 
-    def _parts(self, rendered: str, lookalikes: list[str]) -> Iterator[list[int]]:
-        """Token ids of the text between marks, and of what the marks stand for, as plain text."""
-        for index, part in enumerate(_MARK.split(rendered)):
-            if index % 2:
-                yield self._plain.encode(lookalikes[int(part)], add_special_tokens=False).ids
-            elif part:
-                yield self._rust.encode(part, add_special_tokens=False).ids
+    def _spelt(self, lookalikes: Sequence[str]) -> dict[str, list[int]]:
+        """Each of them as plain text. There may be a million, of a few kinds."""
+        kinds = sorted(set(lookalikes))
+        return dict(zip(kinds, _encoded(self._plain, kinds, add_special_tokens=False), strict=True))
+
+
+def _encoded(tokenizer: RustTokenizer, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[int]]:
+    """Token ids of each. `encode` would hold the interpreter's lock, and with it every other thread, for as long as a
+    text takes, which may be seconds; for batches it is given up."""
+    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+    return [list(each.ids) for each in encoded]
 
 
 def _private_copy(tokenizer: RustTokenizer) -> RustTokenizer:

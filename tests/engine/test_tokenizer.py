@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +30,22 @@ def test_a_conversation_becomes_what_the_template_says_with_the_assistants_turn_
     assert TOKENIZER.render_chat(messages, add_generation_prompt=False) == rendered.removesuffix(
         "<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize(
+    "ask", [TOKENIZER.encode, lambda text: TOKENIZER.encode_chat([{"role": "user", "content": text}])]
+)
+def test_a_long_text_leaves_the_processor_to_other_threads_while_it_is_tokenised(
+    ask: Callable[[str], list[int]],
+) -> None:
+    num_turns = 0
+    with ThreadPoolExecutor(1) as pool:
+        tokenised = pool.submit(ask, "x" * 2**20)
+        while not tokenised.done():
+            time.sleep(0.001)
+            num_turns += 1
+    assert len(tokenised.result()) >= 2**20
+    assert num_turns > 20
 
 
 hostile = st.lists(st.sampled_from([*CONTROL_TOKENS, "\ue000", "\ue0010\ue001", "\ue0000\ue001", "fox", " ", "é"])).map(
