@@ -50,7 +50,7 @@ def parse_json(raw: bytes, schema: type[Body]) -> Body:
         raise invalid(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(document, dict):
         raise invalid(f"The body must be a JSON object, got {type(document).__name__}.", code="invalid_json")
-    if _is_deeper(document, MAX_DEPTH):
+    if is_deeper(document, MAX_DEPTH):
         raise invalid(f"The body must not nest objects and lists more than {MAX_DEPTH} deep.", code="invalid_json")
     _check_names(raw)
     try:
@@ -80,7 +80,7 @@ def _nothing(digits: str) -> None:
     """What a number is does not matter here."""
 
 
-def _is_deeper(document: object, depth: int) -> bool:
+def is_deeper(document: object, depth: int) -> bool:
     """Whether anything lies in more than `depth` objects and lists. Level by level: recursion would itself fail."""
     level = [document]
     for _ in range(depth):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from deployments.api.strict_json import MAX_DEPTH, is_deeper
 from deployments.errors import invalid
 
 MAX_TOOLS = 128
@@ -65,11 +66,13 @@ class CalledFunction(StrictModel):
         if not arguments.strip():
             return "{}"
         try:
-            is_object = isinstance(json.loads(arguments), dict)
-        except (ValueError, RecursionError):
-            is_object = False
-        if not is_object:
+            parsed = orjson.loads(arguments)  # takes no half of a surrogate pair, which no tokenizer would
+        except orjson.JSONDecodeError:
+            parsed = None
+        if not isinstance(parsed, dict):
             raise ValueError("a JSON object, as text")
+        if is_deeper(parsed, MAX_DEPTH):
+            raise ValueError(f"a JSON object, as text, at most {MAX_DEPTH} deep")
         return arguments
 
 

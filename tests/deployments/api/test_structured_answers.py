@@ -115,6 +115,18 @@ async def test_what_is_wrong_with_tools_is_a_400_that_names_it(fields: dict[str,
     assert service.handle.calls == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a": "\\ud800"}', '{"a": ' + "[" * 900 + "]" * 900 + "}", '{"a": NaN}', '{"a": 1e999}', '{"a": ', "7"],
+)
+async def test_arguments_that_no_template_could_show_are_refused_as_a_bodys_own_json_is(arguments: str) -> None:
+    turn = {"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "a", "arguments": arguments}}]}
+    async with serving() as service:
+        response = await service.chat(messages=[turn, {"role": "tool", "tool_call_id": "call_1", "content": "42"}])
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "messages[0].tool_calls[0].function.arguments"
+
+
 async def test_completions_take_neither_form_nor_tools() -> None:
     async with serving() as service:
         form = await service.complete(response_format={"type": "json_object"})
