@@ -93,6 +93,9 @@ WRONG_FIELDS: list[tuple[str, object]] = [
     ("functions", [{"name": "f"}]),
     ("function_call", {"name": "f"}),
     ("reasoning_effort", "high"),
+    ("store", 0),
+    ("best_of", True),
+    ("best_of", 1.0),
     ("chat_template", "{{ 7 * 7 }}"),
     ("prompt_embeds", "AAAA"),
     ("no_such_field", 1),
@@ -156,7 +159,14 @@ def _wrong_messages(model: str) -> Iterator[BadRequest]:
 def _wrong_prompts(model: str) -> Iterator[BadRequest]:
     for prompt in _NO_PROMPTS:
         yield BadRequest(COMPLETIONS, _json({"model": model, "prompt": prompt}), 400, "prompt")
-    for field, value in (("best_of", 2), ("suffix", "end"), ("max_tokens", 0), ("logprobs", True), ("messages", [])):
+    for field, value in (
+        ("best_of", 2),
+        ("suffix", "end"),
+        ("parallel_tool_calls", 1),
+        ("max_tokens", 0),
+        ("logprobs", True),
+        ("messages", []),
+    ):
         yield BadRequest(COMPLETIONS, _json({"model": model, "prompt": "Hi", field: value}), 400, field)
     yield BadRequest(GENERATE, _json({"prompt": "Hi", "model": "gpt-9"}), 404, "model", "model_not_found")
 

@@ -110,7 +110,7 @@ class RequestFields(StrictModel):
     @classmethod
     def _drop_what_asks_for_nothing(cls, fields: dict[str, Any]) -> dict[str, Any]:
         for name in fields.keys() & cls._neutral.keys():
-            if fields[name] not in cls._neutral[name]:
+            if not any(_is_same(fields[name], neutral) for neutral in cls._neutral[name]):
                 raise unsupported(name)
         dropped = cls._neutral.keys() | set(_LABELS)
         return {name: value for name, value in fields.items() if name not in dropped}
@@ -292,6 +292,11 @@ class GenerateRequest(GenerateParams):
 def unsupported(name: str) -> ApiError:
     """The 400 for a field of OpenAI's that would change the answer and that we do not act on."""
     return invalid(f"{name} is not supported with this value.", name, "unsupported_parameter")
+
+
+def _is_same(value: object, other: object) -> bool:
+    """As JSON has it: 0 is not false, and 1.0 is no whole number, though Python holds them equal."""
+    return type(value) is type(other) and value == other
 
 
 def _as_prompts(prompt: object) -> list[Prompt] | None:
