@@ -26,7 +26,8 @@ from deployments.cluster_view import ServeClusterView
 from deployments.config import ModelConfig, ServingConfig
 from deployments.ending import folder_of_launcher, follow
 from deployments.feed.receiver import TokenFeed
-from deployments.key_source import KeySource, follow_keys, warn_of_readers
+from deployments.ingress_settings import IngressSettings
+from deployments.key_source import follow_keys, warn_of_readers
 from deployments.queueing.lines import configure_queue, follow_sent, granted_stamp, report_loss
 from deployments.queueing.membership import watch_membership
 from deployments.queueing.messages import Configure
@@ -36,7 +37,7 @@ from deployments.telemetry.json_log import make_logger
 from deployments.telemetry.metrics import ServingMetrics
 from deployments.telemetry.metrics_reporter import MetricsReporter
 from deployments.telemetry.ray_metrics import RaySink
-from deployments.user_config import IngressUserConfig
+from deployments.user_config import BoundsConfig, IngressUserConfig
 from engine.architectures import context_length
 from engine.checkpoint import read_config, resolve
 from engine.grammar_trial import GrammarTrial
@@ -54,23 +55,22 @@ class IngressReplica:
     def __init__(self, config: ServingConfig, handles: dict[str, DeploymentHandle[Any]]) -> None:
         context = serve.get_replica_context()
         self._app_name: str = context.app_name
-        self._settings = IngressUserConfig()
-        self._keys = KeySource(None)
+        self._settings = IngressSettings()
         self._log = make_logger()
         self._feed = TokenFeed()
         self._models = {model.name: self._service_of(model, handles[model.name]) for model in config.models}
         self._metrics = ServingMetrics(f"ingress-{context.replica_tag}", RaySink())
         self._reporter = MetricsReporter(self._app_name, self._metrics.snapshot)
-        self._pool = ScoredPool(NUM_POOL_THREADS, self._settings.bounds.max_pending_prompts)
-        self._grammar_pool = ScoredPool(1, self._settings.bounds.max_pending_prompts, "grammars")
+        max_pending = BoundsConfig().max_pending_prompts
+        self._pool = ScoredPool(NUM_POOL_THREADS, max_pending)
+        self._grammar_pool = ScoredPool(1, max_pending, "grammars")
         self._gate = Gate()
         self._works: list[asyncio.Task[None]] = []
         self._watches: list[LongPollClient] = []
-        self._configure_queues()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve's hook: called once, on the replica's event loop, after the constructor."""
-        following = follow_keys(lambda: self._keys, self._take, self._log)
+        following = follow_keys(lambda: self._settings.keys, self._take, self._log)
         self._works = [
             loud_task(watched(), "the watchdog"),
             loud_task(self._reporter.run(), "the ingress's metrics"),
@@ -83,7 +83,7 @@ class IngressReplica:
         preprocessor = Preprocessor(self._pool)
         return create_api(
             self._models,
-            lambda: self._settings,
+            self._settings.in_force,
             self._metrics,
             self._log,
             cluster,
@@ -107,23 +107,24 @@ class IngressReplica:
             client_id=f"{ServeClusterView.__name__}:{self._metrics.source_id}:{model_name}",
         )
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    def reconfigure(self, user_config: dict[str, Any] | None, rank: object) -> None:
         """Takes new settings, with the keys that they name: nobody is served before those are known.
+
+        rank: of no use, but Serve calls this without a `user_config` too where it is asked for.
 
         Raises:
             ConfigError: they are wrong; the old ones stay.
         """
-        keys = KeySource(user_config)
-        settings = keys.read()
-        self._keys = keys
-        self._take(settings)
-        warn_of_readers(keys, self._log)
+        settings = self._settings.told(user_config)
+        if settings is not None:
+            self._take(settings)
+            warn_of_readers(self._settings.keys, self._log)
 
     def _take(self, settings: IngressUserConfig) -> None:
-        self._settings = settings
-        self._pool.max_pending = self._settings.bounds.max_pending_prompts
-        self._grammar_pool.max_pending = self._settings.bounds.max_pending_prompts
-        self._configure_queues()
+        self._settings.take(settings)
+        self._pool.max_pending = settings.bounds.max_pending_prompts
+        self._grammar_pool.max_pending = settings.bounds.max_pending_prompts
+        self._configure_queues(settings)
 
     async def __del__(self) -> None:
         """Serve's destructor, called once the replica has drained."""
@@ -134,8 +135,7 @@ class IngressReplica:
             for model in self._models.values():
                 model.grammars.close()
 
-    def _configure_queues(self) -> None:
-        settings = self._settings
+    def _configure_queues(self, settings: IngressUserConfig) -> None:
         objectives = {name: ClassObjective(one.min_priority, one.ttft_s) for name, one in settings.classes.items()}
         told = Configure(
             settings.score_policy(),

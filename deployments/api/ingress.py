@@ -38,7 +38,8 @@ RETRY_WHEN_READY_S = 2.0
 class Ingress:
     """Every route of the service.
 
-    settings: read anew for each request, because they may change while the service runs.
+    settings: read anew for each request, because they may change while the service runs. They may raise ApiError, while
+        there are none: then nothing is told but that the process runs.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Ingress:
 
     async def readyz(self) -> Response:
         """Whether a request would be accepted now."""
+        self._settings()
         reason = str(ServiceEnding()) if self._gate.is_closed else await self._cluster.why_not_ready()
         if reason is not None:
             raise ApiError(

@@ -35,7 +35,7 @@ class KeyGate:
             await self._app(scope, receive, send)
             return
         body = orjson.dumps(refusal.body())
-        await Response(body, refusal.status, media_type="application/json")(scope, receive, send)
+        await Response(body, refusal.status, refusal.headers(), media_type="application/json")(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         if scope["type"] == "lifespan":

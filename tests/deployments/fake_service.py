@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,11 +44,12 @@ class FakeCluster:
 
 
 class Service:
-    """`settings` may be replaced while it runs."""
+    """`settings` may be replaced while it runs, and `ask_settings` be asked for them instead."""
 
     def __init__(self, *handles: FakeHandle, settings: IngressUserConfig | None = None) -> None:
         self.handles = handles or (FakeHandle(),)
         self.settings = settings or IngressUserConfig()
+        self.ask_settings: Callable[[], IngressUserConfig] = lambda: self.settings
         self.metrics = ServingMetrics("ingress-1")
         self.cluster = FakeCluster(self.metrics)
         self.pool = ScoredPool(num_threads=1, max_pending=64)
@@ -84,7 +85,7 @@ class Service:
         log = make_logger(self._log)
         return create_api(
             models,
-            lambda: self.settings,
+            lambda: self.ask_settings(),
             self.metrics,
             log,
             self.cluster,
