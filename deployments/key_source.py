@@ -23,6 +23,9 @@ from deployments.user_config import IngressUserConfig, parse_user_config
 CHECK_EVERY_S = 2.0
 MAX_BYTES = 16 * 2**20
 
+# The last ones are what the parser lets through where a value has a tag that it does not suit, such as `!!int ''`.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError)
+
 Signature = tuple[int, ...]
 
 
@@ -60,9 +63,9 @@ class KeySource:
         """
         tenants: dict[str, Any] = dict(self._raw.get("tenants") or {})
         if self.settings.tenant_keys_env is not None:
-            tenants |= self._from_environment(self.settings.tenant_keys_env)
+            tenants = _over(tenants, self._from_environment(self.settings.tenant_keys_env))
         if self.file is not None:
-            tenants |= self._from_file(self.file)
+            tenants = _over(tenants, self._from_file(self.file))
         return parse_user_config({**self._raw, "tenants": tenants}, self._path)
 
     def read_if_changed(self) -> IngressUserConfig | None:
@@ -139,11 +142,16 @@ def warn_of_readers(source: KeySource, log: structlog.typing.FilteringBoundLogge
         log.warning("others than its owner may read the file of API keys", file=source.file, mode=source.open_to)
 
 
+def _over(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Both, the later ones last: of a key that stands there as text and as digest, the last counts."""
+    return {key: tenant for key, tenant in before.items() if key not in later} | later
+
+
 def _tenants_in(text: str, place: str) -> dict[str, Any]:
     """The mapping in `text`, once it has been checked as `tenants` would be."""
     try:
         found = yaml.load(text, UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (*_NO_YAML, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1} is none, or has a key twice)"
         raise _wrong(place, Withheld("text"), f"YAML{where}") from None

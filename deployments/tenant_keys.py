@@ -40,11 +40,16 @@ def account_of(digest: str) -> str:
 
 
 def without_key(location: Sequence[int | str], settings: object) -> tuple[int | str, ...]:
-    """`("tenants", KEY, ...)` with the key's place in `settings` instead of the key. Other locations stay."""
+    """`("tenants", KEY, ...)` with the key's place in `settings` instead of the key. Other locations stay.
+
+    A key that is no text, as half a surrogate pair is none, is not found again: of it only `tenants` is left.
+    """
     if len(location) < 2 or location[0] != "tenants" or not isinstance(settings, dict):
         return tuple(location)
-    place = [str(key) for key in settings["tenants"]].index(str(location[1]))
-    return ("tenants", place, *(step for step in location[2:] if step != "[key]"))
+    keys = [str(key) for key in settings["tenants"]]
+    if str(location[1]) not in keys:
+        return ("tenants",)
+    return ("tenants", keys.index(str(location[1])), *(step for step in location[2:] if step != "[key]"))
 
 
 def is_key(location: Sequence[int | str]) -> bool:

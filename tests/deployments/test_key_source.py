@@ -50,6 +50,14 @@ def test_keys_of_the_settings_the_environment_and_the_file_all_count_and_the_las
     assert found == ["of the settings", "of the environment", "of the file", "of the file"]
 
 
+def test_the_last_place_wins_however_the_key_is_written_there(file: Path) -> None:
+    written = f"sha256:{hashlib.sha256(b'key').hexdigest()}"
+    write(file, f"'{written}': {{name: of the file}}")
+    config = {"tenants": {written: {"name": "own"}}, "tenant_keys_file": str(file), "tenant_keys_env": "KEYS"}
+    settings = KeySource(config, {"KEYS": "key: {name: of the environment}"}).read()
+    assert named(settings, "key") == "of the file"
+
+
 def test_a_file_may_hold_digests_only(file: Path) -> None:
     digest = hashlib.sha256(b"secret").hexdigest()
     write(file, f"'sha256:{digest}': {{name: a, max_requests_per_min: 5}}")
@@ -102,6 +110,10 @@ def test_a_place_that_is_named_and_not_there_is_an_error_that_names_the_field(
         "SECRET: !SECRET a",
         "%SECRET",
         "SECRET: \x00",
+        "SECRET: {name: !!int ''}",
+        "SECRET: {name: !!bool x}",
+        "!!timestamp SECRET: {name: a}",
+        '"SECRET\\ud800": {name: a}',
         "SECRET: {name: a, weight: 2}\nother: {name: a, weight: 3}",
         "[" * 100_000,
     ],
@@ -187,7 +199,11 @@ def _broken(file: Path) -> None:
     write(file, "SECRET: {nmae: a}")
 
 
-@pytest.mark.parametrize("spoil", [_removed, _broken])
+def _ill_tagged(file: Path) -> None:
+    write(file, "SECRET: {name: !!int ''}")
+
+
+@pytest.mark.parametrize("spoil", [_removed, _broken, _ill_tagged])
 async def test_a_wrong_new_file_changes_nothing_and_is_said_once_and_a_good_one_counts(
     file: Path, spoil: Callable[[Path], None]
 ) -> None:
