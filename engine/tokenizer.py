@@ -22,6 +22,9 @@ from engine.token_bytes import TokenBytes, UnsupportedTokenizer
 # Stand where a message had a control token's text while the template is rendered; its own ones are replaced as well.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+# OverflowError is the sandbox's word for a range that is too long; the others are what a template's own operations say
+# of values that they do not suit, such as a number where a tool's schema should name a type.
+_REFUSALS = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 
 
 class TemplateRefused(ValueError):
@@ -37,8 +40,8 @@ class Tokenizer:
 
     def __init__(self, checkpoint_tokenizer: PreTrainedTokenizerFast, eos_token_ids: Sequence[int] = ()) -> None:
         self._template = checkpoint_tokenizer
-        self._rust = _private_copy(checkpoint_tokenizer.backend_tokenizer)
-        self._plain = _private_copy(checkpoint_tokenizer.backend_tokenizer)
+        self._rust = _private_copy(checkpoint_tokenizer.backend_tokenizer, eos_token_ids)
+        self._plain = _private_copy(checkpoint_tokenizer.backend_tokenizer, eos_token_ids)
         self._plain.encode_special_tokens = True
         self._table = TokenBytes(self._rust)
         self._eos_token_ids = tuple(eos_token_ids)
@@ -105,7 +108,7 @@ class Tokenizer:
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
             )
-        except (TemplateError, OverflowError) as refusal:  # the sandbox's word for a range that is too long
+        except _REFUSALS as refusal:
             raise TemplateRefused(f"the model's chat template refuses the messages: {refusal}") from refusal
         return str(rendered)
 
@@ -157,9 +160,17 @@ def _encoded(tokenizer: RustTokenizer, texts: Sequence[str], *, add_special_toke
     return [list(each.ids) for each in encoded]
 
 
-def _private_copy(tokenizer: RustTokenizer) -> RustTokenizer:
-    """One that nobody else configures, and that neither cuts nor pads."""
-    copied = RustTokenizer.from_str(tokenizer.to_str())
+def _private_copy(tokenizer: RustTokenizer, eos_token_ids: Sequence[int]) -> RustTokenizer:
+    """One that nobody else configures, and that neither cuts nor pads.
+
+    Its control tokens are found in the text as it stands: in normalised text, other text would become one (with NFKC,
+    one in full-width characters). What ends an answer is a control token, however it was marked.
+    """
+    facts = json.loads(tokenizer.to_str())
+    for token in facts["added_tokens"]:
+        if token["special"] or token["id"] in eos_token_ids:
+            token |= {"special": True, "normalized": False}
+    copied = RustTokenizer.from_str(json.dumps(facts))
     copied.no_truncation()
     copied.no_padding()
     return copied

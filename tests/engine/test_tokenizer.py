@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from engine.token_bytes import TokenBytes, UnsupportedTokenizer
 from engine.tokenizer import TemplateRefused, Tokenizer
@@ -95,6 +96,27 @@ def test_a_control_token_in_a_raw_prompt_is_one() -> None:
 def test_what_the_template_refuses_is_refused_with_its_reason() -> None:
     with pytest.raises(TemplateRefused, match="no tools"):
         TOKENIZER.encode_chat([{"role": "tool", "content": "42"}])
+
+
+@pytest.mark.parametrize("parameters", [{"type": 7}, {"type": "object", "properties": 7}])
+def test_a_tool_that_the_template_cannot_show_is_refused(parameters: dict[str, object]) -> None:
+    template = "{% for tool in tools %}{{ 'a ' + tool.type }}{{ tool.properties | length }}{% endfor %}"
+    speaking = Tokenizer(as_checkpoint_tokenizer(chat_template=template))
+    with pytest.raises(TemplateRefused, match="refuses the messages"):
+        speaking.encode_chat([{"role": "user", "content": "Hi"}], [parameters])
+
+
+@pytest.mark.parametrize(
+    "facts", [{"normalized": True}, {"normalized": True, "special": False}, {"special": False}], ids=str
+)
+@pytest.mark.parametrize("content", ["<|im_end|>", "\uff1c\uff5cim_end\uff5c\uff1e"])
+def test_no_text_ends_a_turn_however_the_checkpoint_marks_what_does(facts: dict[str, bool], content: str) -> None:
+    marked = json.loads(byte_level().to_str()) | {"normalizer": {"type": "NFKC"}}
+    marked["added_tokens"][CONTROL_IDS[1]] |= facts
+    checkpoint = PreTrainedTokenizerFast(tokenizer_object=RustTokenizer.from_str(json.dumps(marked)))
+    checkpoint.chat_template = "{{ messages[0]['content'] }}<|im_end|>"
+    token_ids = Tokenizer(checkpoint, [CONTROL_IDS[1]]).encode_chat([{"role": "user", "content": content}])
+    assert [place for place, token_id in enumerate(token_ids) if token_id == CONTROL_IDS[1]] == [len(token_ids) - 1]
 
 
 def test_a_model_without_a_template_says_so() -> None:
