@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.token_bytes import TokenBytes
 
@@ -51,29 +51,23 @@ class IncrementalDetokenizer:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
-    """A stop string in a text; the earliest to be complete comes first, then the one that began earliest."""
-
-    end: int
-    start: int
-
-
 class StopStrings:
     """Ends a text before the first stop string that it completes, and holds back whatever may still become one.
 
-    The outcome does not depend on how the text was cut into pushes.
+    The outcome does not depend on how the text was cut into pushes. A character costs amortised O(1) for each stop
+    string, however long these are and whatever was held back (Knuth, Morris and Pratt).
 
     Raises:
         ValueError: a stop string is empty.
     """
 
-    __slots__ = ("_held", "_stopped", "_stops")
+    __slots__ = ("_held", "_nums_matched", "_stopped", "_stops")
 
     def __init__(self, stops: Sequence[str]) -> None:
         if "" in stops:
             raise ValueError("stop: expected strings of at least one character, got an empty one")
         self._stops = tuple(stops)
+        self._nums_matched = (0,) * len(self._stops)  # of each, how many characters the end of the text is
         self._held = ""
         self._stopped = False
 
@@ -86,12 +80,15 @@ class StopStrings:
         """What may be shown now."""
         if self._stopped:
             return ""
+        if not self._held and not any(stop[0] in text for stop in self._stops):
+            return text
+        for num_read, character in enumerate(text, 1):
+            longest = self._read(character)
+            if longest:
+                self._stopped, read, self._held = True, self._held + text[:num_read], ""
+                return read[: len(read) - longest]
         text = self._held + text
-        match = self._first_match(text)
-        if match is not None:
-            self._stopped, self._held = True, ""
-            return text[: match.start]
-        num_shown = len(text) - self._num_held(text)
+        num_shown = len(text) - max(self._nums_matched)
         self._held = text[num_shown:]
         return text[:num_shown]
 
@@ -100,16 +97,31 @@ class StopStrings:
         held, self._held = self._held, ""
         return held
 
-    def _first_match(self, text: str) -> _Match | None:
-        starts = [(stop, text.find(stop)) for stop in self._stops]
-        matches = [_Match(start + len(stop), start) for stop, start in starts if start >= 0]
-        return min(matches, key=lambda match: (match.end, match.start), default=None)
-
-    def _num_held(self, text: str) -> int:
-        """The length of the longest end of `text` that a stop string begins with."""
-        return max((_overlap(text, stop) for stop in self._stops), default=0)
+    def _read(self, character: str) -> int:
+        """The length of the longest stop string that the character completes; 0 for none."""
+        before = zip(self._stops, self._nums_matched, strict=True)
+        self._nums_matched = tuple(_num_matched(stop, num_matched, character) for stop, num_matched in before)
+        after = zip(self._stops, self._nums_matched, strict=True)
+        return max((num_matched for stop, num_matched in after if num_matched == len(stop)), default=0)
 
 
-def _overlap(text: str, stop: str) -> int:
-    longest = min(len(text), len(stop) - 1)
-    return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)
+def _num_matched(stop: str, num_matched: int, character: str) -> int:
+    """Of a text whose end was so many characters of the stop string, once one more has come."""
+    if num_matched == 0:
+        return 1 if stop[0] == character else 0
+    borders = _borders(stop)
+    while num_matched and stop[num_matched] != character:
+        num_matched = borders[num_matched - 1]
+    return num_matched + 1 if stop[num_matched] == character else 0
+
+
+@lru_cache(maxsize=128)
+def _borders(stop: str) -> tuple[int, ...]:
+    """Of each beginning, the length of the longest shorter one that it ends with."""
+    borders = [0]
+    for character in stop[1:]:
+        num_matched = borders[-1]
+        while num_matched and stop[num_matched] != character:
+            num_matched = borders[num_matched - 1]
+        borders.append(num_matched + 1 if stop[num_matched] == character else 0)
+    return tuple(borders)

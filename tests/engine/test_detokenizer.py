@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 
 import pytest
 from hypothesis import given
@@ -142,3 +143,14 @@ def test_a_stop_scanner_can_be_pickled_half_way() -> None:
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(ValueError, match="stop: expected strings of at least one character"):
         StopStrings([""])
+
+
+def test_long_stop_strings_cost_little_for_each_character_though_much_is_held_back() -> None:
+    alike = ["a" * length + "b" * 500 for length in range(300, 307)]
+    others = [first + "x" * 1023 for first in "cdefghij"]
+    scanner = StopStrings(["a" * 1024, *alike, *others])
+    began_s = time.process_time()
+    for _ in range(1000):
+        assert scanner.push("a") == ""
+    assert time.process_time() - began_s < 0.2
+    assert scanner.push("b" * 500) == "a" * (1000 - 306)
