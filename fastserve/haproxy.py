@@ -6,6 +6,7 @@ import importlib.util
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastserve.proxy_errors import write_error_files
@@ -21,10 +22,20 @@ _VANISHED_HOSTS = (
     f"srvtcpka-cnt {_NUM_PROBES}",
     f"default-server tcp-ut {VANISHED_AFTER_S}s",
 )
+#: What Ray Serve reads as UTF-8 of every request before we see it. What is none would be a 500, so it is left out.
+_READ_BY_SERVE = (
+    "x-request-id",
+    "x-request-timeout-seconds",
+    "x-request-disconnect-disabled",
+    "x-session-id",
+    "serve_multiplexed_model_id",
+    "serve-multiplexed-model-id",
+)
 _SCRIPT = r"""#!/bin/sh
 for argument; do
     if [ "$before" = -f ]; then
-        sed -i -e '/^ *errorfile /d' -e '/^defaults$/r '{defaults} "$argument"
+        sed -i -e '/^ *errorfile /d' -e '/^defaults$/r '{defaults} \
+            -e '/^frontend http_frontend$/r '{frontend} "$argument"
     fi
     before=$argument
 done
@@ -54,12 +65,25 @@ def write_wrapper(binary: Path, folder: Path, headers_within_s: int = HEADERS_WI
     request's headers: Ray sets one on silence only, and a byte a minute would hold a connection for ever. That line
     stands in front of Ray's, so that one of Ray's would win, in the same file, by whose name Ray knows its process.
     With a bound on how long the host of an ingress may acknowledge nothing: Ray sets none by default.
+    Without headers that Ray Serve would stumble over.
     And with answers of our shape where no ingress gives one, instead of Ray's: that makes a plain 500 of every status.
     """
     defaults = folder / "haproxy_defaults.cfg"
     lines = [f"timeout http-request {headers_within_s}s", *_VANISHED_HOSTS, *write_error_files(folder)]
-    defaults.write_text("".join(f"    {line}\n" for line in lines))
+    defaults.write_text(_indented(lines))
+    frontend = folder / "haproxy_frontend.cfg"
+    frontend.write_text(_indented(_without_odd(header) for header in _READ_BY_SERVE))
     script = folder / "haproxy"
-    script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary)), defaults=shlex.quote(str(defaults))))
+    paths = {"binary": binary, "defaults": defaults, "frontend": frontend}
+    script.write_text(_SCRIPT.format(**{name: shlex.quote(str(path)) for name, path in paths.items()}))
     script.chmod(0o700)
     return script
+
+
+def _without_odd(header: str) -> str:
+    """The rule that leaves the header out where there is more in it than printable ASCII."""
+    return f"http-request del-header {header} if {{ req.fhdr({header}) -m reg [^\\ -~] }}"
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return "".join(f"    {line}\n" for line in lines)

@@ -80,6 +80,27 @@ def test_headers_that_never_end_are_refused_in_time(tmp_path: Path) -> None:
         assert client.recv(100).startswith((b"HTTP/1.0 408 ", b"HTTP/1.1 408 "))
 
 
+@pytest.mark.parametrize("header", [b"x-request-id", b"X-Session-Id", b"serve_multiplexed_model_id"])
+@pytest.mark.parametrize(("value", "is_passed_on"), [(b"mine-1 ~", True), (b"mine-\xff", False), (b"\xc3\xa9", False)])
+def test_a_header_that_serve_could_not_read_does_not_reach_it(
+    tmp_path: Path, header: bytes, value: bytes, is_passed_on: bool
+) -> None:
+    port, server = free_port(), socket.create_server(("127.0.0.1", 0))
+    timeouts = "timeout client 30s\n    timeout server 30s\n    timeout connect 30s"
+    config = (
+        f"defaults\n    mode http\n    {timeouts}\nfrontend http_frontend\n    bind 127.0.0.1:{port}\n"
+        f"    default_backend b\nbackend b\n    server s 127.0.0.1:{server.getsockname()[1]}\n"
+    )
+    server.settimeout(30)
+    with server, haproxy_of(tmp_path, config), connected(port) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n" + header + b": " + value + b"\r\nx-other: \xff\r\n\r\n")
+        connection, _ = server.accept()
+        with connection:
+            received = connection.recv(1000)
+    assert b"x-other: \xff" in received
+    assert (header.lower() in received) == is_passed_on
+
+
 def test_where_no_ingress_answers_the_proxy_does_in_the_same_shape(tmp_path: Path) -> None:
     port = free_port()
     config = (
@@ -129,6 +150,7 @@ def test_the_time_for_headers_is_set_where_rays_own_setting_would_win(tmp_path: 
     before, _, after = HAPROXY_CONFIG_TEMPLATE.partition("\ndefaults\n")
     assert before
     assert "timeout http-request" in after
+    assert "\nfrontend http_frontend\n" in after
 
 
 def test_the_haproxy_that_ray_brings_knows_the_flag() -> None:
