@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.grammar import GrammarRefused, Grammars
-from engine.protocol import EngineCapacity, EngineRequest, FinishReason, Guide, SamplingParams, SequenceOutput
+from engine.protocol import EngineCapacity, EngineRequest, FinishReason, SamplingParams, SequenceOutput
 from scheduling.sequence import Sequence
 
 
@@ -38,22 +37,6 @@ def accept(request: EngineRequest, capacity: EngineCapacity, *, prefix_caching: 
         wants_prompt_logits=sampling.prompt_logprobs is not None,
         is_suspect=request.is_suspect,
     )
-
-
-def guide_of(request: EngineRequest, grammars: Grammars | None) -> Guide | None:
-    """What follows the request's grammar, past what an earlier attempt generated; None where it has none.
-
-    Raises:
-        RequestRefused: this engine cannot follow it.
-    """
-    if request.sampling.grammar is None:
-        return None
-    if grammars is None:
-        raise RequestRefused("grammar: this engine follows none")
-    try:
-        return grammars.guide(request.sampling.grammar, request.output_token_ids)
-    except GrammarRefused as refusal:
-        raise RequestRefused(f"grammar: {refusal}") from refusal
 
 
 def resolve_stops(sampling: SamplingParams, eos_token_ids: list[int]) -> SamplingParams:

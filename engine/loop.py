@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from engine.config import EngineConfig
-from engine.grammar import Grammars
-from engine.intake import RequestRefused, accept, failed, finish_reason, guide_of, resolve_stops
+from engine.grammar import GrammarRefused, Grammars
+from engine.guide_maker import GuideMaker, GuideOrder
+from engine.intake import RequestRefused, accept, failed, finish_reason, resolve_stops
 from engine.protocol import (
     Chunk,
     CommandMessage,
@@ -36,6 +37,8 @@ from scheduling.kv_blocks import BlockPool
 from scheduling.measured_costs import MeasuredCosts
 from scheduling.sequence import Sequence
 
+#: Times as many as an engine holds may wait for their guides: the next ones come before those who leave have left.
+_MAX_UNGUIDED = 4
 #: Says something before the step is done.
 Tell = Callable[[StepMessage], None]
 #: Runs a step over so many tokens inside; see `engine.watchdog`.
@@ -65,6 +68,7 @@ class _Answer:
 class EngineLoop:
     """Continuous batching over one `InferenceEngine`: sequences join and leave at every step.
 
+    A sequence that has a grammar joins when its guide is made: `guides` makes it, beside the steps.
     A fault of one sequence ends that sequence. A fault of the engine ends all of them and is raised (`EngineFailed`).
     """
 
@@ -79,7 +83,6 @@ class EngineLoop:
         tell: Tell = lambda message: None,
     ) -> None:
         self._engine = engine
-        self._grammars = grammars
         self._clock = clock
         self._watch = watch
         self._tell = tell
@@ -97,6 +100,8 @@ class EngineLoop:
         )
         self._batcher = Batcher(limits, self._pool)
         self._answers: dict[str, _Answer] = {}
+        max_unguided = _MAX_UNGUIDED * (self._capacity.max_num_seqs + config.parked_limit)
+        self.guides: GuideMaker[_Answer] = GuideMaker(grammars, max_unguided)
         self._outputs: list[SequenceOutput] = []  # since the last message
         self._num_steps = self._prompt_tokens = self._generation_tokens = 0
 
@@ -106,20 +111,20 @@ class EngineLoop:
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute or say anything."""
-        return self._batcher.has_work or bool(self._outputs)
+        """Whether a step would compute or say anything. What waits for guides alone has none until one is made."""
+        return self._batcher.has_work or bool(self._outputs) or self.guides.has_made
 
     @property
     def is_idle(self) -> bool:
-        """Whether no sequence is left, not even one that is held."""
-        return len(self._batcher) == 0
+        """Whether no sequence is left, not even one that is held, or waits for its guide."""
+        return len(self._batcher) == 0 and not self.guides.lease_ids
 
     @property
     def stats(self) -> EngineStats:
         preemptions = self._batcher.preemptions
         return EngineStats(
             num_running=self._batcher.num_running,
-            num_waiting=self._batcher.num_waiting,
+            num_waiting=self._batcher.num_waiting + len(self.guides.lease_ids),
             num_parked=self._batcher.num_parked,
             kv_blocks_used=self._pool.num_used,
             kv_blocks_total=self._pool.num_blocks,
@@ -137,12 +142,11 @@ class EngineLoop:
     def apply(self, command: CommandMessage) -> None:
         """Take in what has happened outside. It may be repeated: known leases, and ended ones, are left alone."""
         for request in command.added:
-            if request.lease_id not in self._answers:
+            if request.lease_id not in self._answers and request.lease_id not in self.guides.lease_ids:
                 self._add(request)
         for lease_ids, reason in ((command.cancelled, FinishReason.CANCELLED), (command.moved, FinishReason.MOVED)):
             for lease_id in lease_ids:
-                if lease_id in self._answers:
-                    self._finish(lease_id, SequenceOutput(lease_id, finish_reason=reason))
+                self._finish_if_held(SequenceOutput(lease_id, finish_reason=reason))
         if command.resumes_all:
             self._batcher.hold_displaced(False)
         if command.holds_displaced is not None:
@@ -157,6 +161,7 @@ class EngineLoop:
             EngineFailed: the engine is broken, and every sequence has ended with an error.
         """
         # 1. Plan
+        self._take_guides()
         plan = self._batcher.plan(self._costs.latest)
         slices = plan.slices
         self._announce(plan)
@@ -185,16 +190,34 @@ class EngineLoop:
             sequence = accept(request, self._capacity, prefix_caching=self._prefix_caching)
             sampling = resolve_stops(request.sampling, self._capacity.eos_token_ids)
             reason = None if sampling.prompt_logprobs is not None else finish_reason(sequence, sampling)
-            guide = guide_of(request, self._grammars)
-            if reason is None:
-                self._batcher.add(sequence)
-        except (RequestRefused, NeverFits) as refusal:
+            if reason is not None:
+                self._outputs.append(SequenceOutput(request.lease_id, finish_reason=reason))
+            elif sampling.grammar is None:
+                self._begin(_Answer(sequence, sampling))
+            else:
+                key = request.policy.key(request.stamp)
+                answer = _Answer(sequence, sampling)
+                self.guides.ask(GuideOrder(request.lease_id, answer, key, sampling.grammar, request.output_token_ids))
+        except RequestRefused as refusal:
             self._outputs.append(failed(request.lease_id, str(refusal)))
-            return
-        if reason is None:
-            self._answers[request.lease_id] = _Answer(sequence, sampling, guide)
-        else:
-            self._outputs.append(SequenceOutput(request.lease_id, finish_reason=reason))
+        except GrammarRefused as refusal:
+            self._outputs.append(failed(request.lease_id, f"grammar: {refusal}"))
+
+    def _begin(self, answer: _Answer) -> None:
+        lease_id = answer.sequence.seq_id
+        try:
+            self._batcher.add(answer.sequence)
+            self._answers[lease_id] = answer
+        except NeverFits as refusal:
+            self._outputs.append(failed(lease_id, str(refusal)))
+
+    def _take_guides(self) -> None:
+        for made in self.guides.take() if self.guides.has_made else []:
+            if isinstance(made.outcome, GrammarRefused):
+                self._outputs.append(failed(made.order.lease_id, f"grammar: {made.outcome}"))
+            else:
+                made.order.asker.guide = made.outcome
+                self._begin(made.order.asker)
 
     def _announce(self, plan: Plan) -> None:
         """Says who is suspect and computed from now on, while it can be said."""
@@ -217,8 +240,8 @@ class EngineLoop:
             if missing:
                 raise RuntimeError(f"the engine sampled nothing for {missing}")
         except Exception as fault:
-            for lease_id in list(self._answers):
-                self._finish(lease_id, failed(lease_id, f"the engine failed: {fault}", FinishReason.LOST))
+            for lease_id in [*self._answers, *self.guides.lease_ids]:
+                self._finish_if_held(failed(lease_id, f"the engine failed: {fault}", FinishReason.LOST))
             raise EngineFailed(self._publish()) from fault
         return results
 
@@ -298,6 +321,12 @@ class EngineLoop:
             self._outputs.append(output)
         else:
             self._finish(sequence.seq_id, output)
+
+    def _finish_if_held(self, output: SequenceOutput) -> None:
+        if output.lease_id in self._answers:
+            self._finish(output.lease_id, output)
+        elif self.guides.drop(output.lease_id):
+            self._outputs.append(replace(output, num_served_tokens=0))
 
     def _finish(self, lease_id: str, output: SequenceOutput, *, forget_blocks: bool = False) -> None:
         sequence = self._batcher.finish(lease_id, forget_blocks=forget_blocks)

@@ -7,6 +7,7 @@ is the other's signal to stop.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import AsyncIterator
@@ -48,6 +49,8 @@ class RankChannel:
         self._connection.settimeout(SEND_TIMEOUT_S)
         self._readiness = select.poll()
         self._readiness.register(connection, select.POLLIN)
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._readiness.register(self._woken, select.POLLIN)
         self._frames = FrameBuffer()
 
     @classmethod
@@ -74,13 +77,17 @@ class RankChannel:
         return self.wait(0.0)
 
     def wait(self, timeout_s: float | None = None) -> list[CommandMessage]:
-        """What has arrived, after waiting for at most `timeout_s` (None: until something comes). Raises ReplicaGone."""
+        """What has arrived, after waiting for at most `timeout_s` (None: until something comes, or somebody wakes it).
+
+        Raises:
+            ReplicaGone: it hung up.
+        """
         timeout_ms = None if timeout_s is None else timeout_s * 1000
-        while self._readiness.poll(timeout_ms):
-            data = self._receive()
-            if not data:
-                raise ReplicaGone("the replica hung up")
-            self._frames.feed(data)
+        while ready := [descriptor for descriptor, _ in self._readiness.poll(timeout_ms)]:
+            if self._woken in ready:
+                os.eventfd_read(self._woken)
+            if self._connection.fileno() in ready:
+                self._read()
             timeout_ms = 0.0
         return [_commands.decode(payload) for payload in self._frames.take()]
 
@@ -91,8 +98,19 @@ class RankChannel:
         except OSError as fault:
             raise ReplicaGone(f"the replica does not read: {fault}") from fault
 
+    def wake(self) -> None:
+        """Ends a `wait`, this one or the next. Any thread may call it, until `close`."""
+        os.eventfd_write(self._woken, 1)
+
     def close(self) -> None:
         self._connection.close()
+        os.close(self._woken)
+
+    def _read(self) -> None:
+        data = self._receive()
+        if not data:
+            raise ReplicaGone("the replica hung up")
+        self._frames.feed(data)
 
     def _receive(self) -> bytes:
         try:
@@ -150,14 +168,15 @@ class ReplicaChannel:
 
 
 def serve_loop(loop: EngineLoop, channel: RankChannel) -> None:
-    """Drive the loop until the replica hangs up.
+    """Drive the loop until the replica hangs up; what it asks for beside its steps is done in a thread.
 
     Raises:
         EngineFailed: the engine is broken; the replica has been told how each sequence ended.
     """
     try:
-        while True:
-            _serve_once(loop, channel)
+        with loop.guides.beside(channel.wake):
+            while True:
+                _serve_once(loop, channel)
     except ReplicaGone:
         return
     except EngineFailed as failure:

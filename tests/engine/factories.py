@@ -54,11 +54,18 @@ def run_to_end(loop: EngineLoop, *requests: EngineRequest, max_steps: int = 10_0
     loop.apply(CommandMessage(added=list(requests)))
     outputs: dict[str, list[SequenceOutput]] = {}
     for _ in range(max_steps):
+        make_guides(loop)
         if not loop.has_work:
             return outputs
         for output in loop.step().outputs:
             outputs.setdefault(output.lease_id, []).append(output)
     raise AssertionError(f"work is left after {max_steps} steps")
+
+
+def make_guides(loop: EngineLoop) -> None:
+    """What a thread does beside the steps of a loop that is not driven by hand."""
+    while loop.guides.make_one():
+        continue
 
 
 def tokens_of(outputs: list[SequenceOutput]) -> list[int]:

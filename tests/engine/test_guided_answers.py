@@ -15,7 +15,7 @@ from engine.grammar import Grammars, Guide
 from engine.loop import EngineLoop
 from engine.protocol import CommandMessage, FinishReason, SamplingParams
 from engine.sampler import SampleRow, choose_on_device, sample
-from tests.engine.factories import make_config, make_engine, make_request, run_to_end, tokens_of
+from tests.engine.factories import make_config, make_engine, make_guides, make_request, run_to_end, tokens_of
 from tests.engine.fake_answers import reasons
 from tests.engine.grammars import END, NUM_TOKENS, PERSON, make_grammars, of_schema, text_of
 
@@ -103,6 +103,7 @@ def test_nothing_is_kept_of_a_guide_once_its_sequence_has_ended(ends: str) -> No
     loop.apply(
         CommandMessage(added=[replace(request, output_token_ids=[END]) if ends == "before it began" else request])
     )
+    make_guides(loop)
     loop.step()
     if ends == "cancelled":
         loop.apply(CommandMessage(cancelled=["lease-1"]))
