@@ -7,7 +7,6 @@ fails that one sequence.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
-MAX_CACHED_GRAMMARS = 64
 MAX_REASON_CHARACTERS = 300
 #: Of one grammar. Fuel is work: about 14,000 units a millisecond while a mask is computed. A state takes 1 to 2 kB.
 _LIMITS = LLParserLimits(
@@ -90,20 +88,15 @@ class Guide:
 
 
 class Grammars:
-    """The grammars that one engine has compiled lately.
+    """Compiles grammars over one vocabulary. load: gives it when the first grammar comes.
 
-    load: gives the vocabulary when the first grammar comes. max_cached: grammars that are kept, those used last.
+    Nothing compiled is kept. llguidance's copies share what they have learnt of their grammar, and its limit: answers
+    that follow copies use it up together, and from then on every one of them fails.
     """
 
-    def __init__(self, load: Callable[[], Vocabulary], max_cached: int = MAX_CACHED_GRAMMARS) -> None:
+    def __init__(self, load: Callable[[], Vocabulary]) -> None:
         self._load = load
-        self._max_cached = max_cached
         self._tokenizer: LLTokenizer | None = None
-        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
-
-    @property
-    def num_cached(self) -> int:
-        return len(self._compiled)
 
     def warm(self) -> LLTokenizer:
         """Reads the vocabulary, once. Raises GrammarRefused."""
@@ -112,17 +105,12 @@ class Grammars:
         return self._tokenizer
 
     def guide(self, grammar: str, output_token_ids: Sequence[int] = ()) -> Guide:
-        """For an answer that has these tokens already.
+        """For an answer that has these tokens already. Long: it compiles.
 
         Raises:
             GrammarRefused: nothing can follow this grammar.
         """
-        matcher = self._compiled.get(grammar) or compiled(self.warm(), grammar)
-        self._compiled[grammar] = matcher
-        self._compiled.move_to_end(grammar)
-        if len(self._compiled) > self._max_cached:
-            self._compiled.popitem(last=False)
-        guide = Guide(matcher.deep_copy())
+        guide = Guide(compiled(self.warm(), grammar))
         guide.push(output_token_ids)
         return guide
 

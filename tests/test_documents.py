@@ -13,7 +13,6 @@ from deployments.api.request_record import RequestRecord
 from deployments.api.tool_schemas import MAX_CALLS_OF_A_TURN, MAX_TOOLS
 from deployments.serve_fields import refused_fields
 from deployments.telemetry.metric_table import METRICS
-from engine.grammar import MAX_CACHED_GRAMMARS
 from engine.grammar_trial import MAX_CPU_S
 from fastserve.prerequisites import MIN_DISK_GB, MIN_MEMORY_GB
 from tests.conformance.plugin.skip_list import entries_of
@@ -62,7 +61,6 @@ def test_the_bounds_of_forms_and_tools_are_what_the_page_says() -> None:
         f"| tools | {MAX_TOOLS} |",
         f"| calls in one turn of the conversation | {MAX_CALLS_OF_A_TURN} |",
         f"| processor time to compile a grammar and take its first steps | {MAX_CPU_S:g} s |",
-        f"| compiled grammars that a replica keeps | {MAX_CACHED_GRAMMARS} |",
     ):
         assert line in text
     assert f"otherwise up to {MAX_CALLS}" in text

@@ -27,8 +27,8 @@ def make_vocabulary(eos_token_ids: tuple[int, ...] = (END,)) -> Vocabulary:
     return Vocabulary(byte_level().to_str(), eos_token_ids)
 
 
-def make_grammars(**settings: Any) -> Grammars:
-    return Grammars(make_vocabulary, **settings)
+def make_grammars() -> Grammars:
+    return Grammars(make_vocabulary)
 
 
 def of_schema(schema: dict[str, Any]) -> str:

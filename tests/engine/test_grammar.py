@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import jsonschema
 import numpy as np
@@ -121,15 +122,24 @@ def test_what_llguidance_tells_of_its_own_insides_is_kept_back() -> None:
     assert shortened("no extension\n<state>\nTokens") == "no extension"
 
 
-def test_no_more_grammars_are_kept_than_the_bound_and_those_used_last_stay() -> None:
+def test_the_vocabulary_is_read_once() -> None:
     num_loads = []
-    grammars = Grammars(lambda: num_loads.append(1) or make_vocabulary(), max_cached=2)  # type: ignore[func-returns-value]
-    first, second, third = (of_schema({"enum": [number]}) for number in (1, 2, 3))
-    for grammar in (first, second, first, third):
-        grammars.guide(grammar)
-    assert grammars.num_cached == 2
-    assert list(grammars._compiled) == [first, third]
+    grammars = Grammars(lambda: num_loads.append(1) or make_vocabulary())  # type: ignore[func-returns-value]
+    for number in (1, 2):
+        grammars.guide(of_schema({"enum": [number]}))
     assert len(num_loads) == 1
+
+
+def test_answers_that_follow_one_grammar_do_not_use_up_each_others_limits() -> None:
+    grammar = of_schema({"type": "string", "pattern": ".*a.{40}b.*"})
+    quote, *letters = (byte_level().token_to_id(letter) for letter in '"ab')
+    chance = random.Random(1)
+    guides = [GRAMMARS.guide(grammar, [quote]) for _ in range(4)]
+    for guide in guides:
+        for letter in chance.choices(letters, k=150):
+            guide.allowed(NUM_TOKENS)
+            guide.push([letter])
+    assert [guide.failure for guide in guides] == [None] * 4
 
 
 @pytest.mark.parametrize(
