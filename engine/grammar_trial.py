@@ -1,7 +1,7 @@
 """Owns trying a grammar where it can harm nobody: in a process of its own, which ends when it takes too long.
 
-Knows nothing of HTTP or of who asks. A process loads the vocabulary once and forks for each grammar; the fork compiles
-it and takes its first steps. What passes here may go to an engine, which cannot interrupt a compilation.
+Knows nothing of HTTP or of who asks. A process loads the vocabulary once and forks for each trial; the fork compiles
+the grammar and takes its first steps. What passes here may go to an engine, which cannot interrupt a compilation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeAlias
 
@@ -32,9 +33,9 @@ MAX_KEPT_VERDICTS = 1024
 NUM_FIRST_STEPS = 16
 _ROOT = Path(__file__).parents[1]
 _READ_BYTES = 4096
-#: Why a grammar is refused, empty where it is not; and whether that is for its cost.
-Verdict: TypeAlias = tuple[str, bool]
-PASSED: Verdict = ("", False)
+#: Why one of some grammars is refused, empty where none is; whether that is for its cost; and which it is, if known.
+Verdict: TypeAlias = tuple[str, bool, int | None]
+PASSED: Verdict = ("", False, None)
 
 
 class TrialBroken(RuntimeError):
@@ -62,29 +63,41 @@ class GrammarTrial:
             GrammarTooCostly: it takes more than `MAX_CPU_S` of a processor, or too much memory.
             TrialBroken: nobody can say.
         """
-        digest = hashlib.sha256(grammar.encode()).digest()
-        with self._turn:
-            verdict = self._verdicts.get(digest)
-            if verdict is None:
-                verdict = self._tried(grammar)
-            self._verdicts[digest] = verdict
-            self._verdicts.move_to_end(digest)
-            if len(self._verdicts) > MAX_KEPT_VERDICTS:
-                self._verdicts.popitem(last=False)
-        reason, is_costly = verdict
+        reason, is_costly, _ = self._verdict([grammar])
         if reason:
             raise (GrammarTooCostly if is_costly else GrammarRefused)(reason)
+
+    def first_refused(self, grammars: Sequence[str]) -> int | None:
+        """Which of these is the first that would be refused. All together have the time and the memory of one: where
+        they take more, nobody can say, and it is None, as where none is refused.
+
+        Raises:
+            TrialBroken: nobody can say.
+        """
+        return self._verdict(grammars)[2]
 
     def close(self) -> None:
         """Ends the process."""
         with self._turn:
             self._end()
 
-    def _tried(self, grammar: str) -> Verdict:
+    def _verdict(self, grammars: Sequence[str]) -> Verdict:
+        digest = hashlib.sha256(json.dumps(grammars).encode()).digest()
+        with self._turn:
+            verdict = self._verdicts.get(digest)
+            if verdict is None:
+                verdict = self._tried(grammars)
+            self._verdicts[digest] = verdict
+            self._verdicts.move_to_end(digest)
+            if len(self._verdicts) > MAX_KEPT_VERDICTS:
+                self._verdicts.popitem(last=False)
+        return verdict
+
+    def _tried(self, grammars: Sequence[str]) -> Verdict:
         try:
             if self._process is None or self._process.poll() is not None:
                 self._start()
-            self._say(grammar)
+            self._say(grammars)
             return self._heard()
         except (OSError, TrialBroken) as fault:
             self._end()
@@ -118,8 +131,8 @@ class GrammarTrial:
             if not (data := os.read(self._process.stdout.fileno(), _READ_BYTES)):
                 raise TrialBroken("the process has ended")
             heard += data
-        reason, is_costly = json.loads(heard)
-        return reason, is_costly
+        reason, is_costly, place = json.loads(heard)
+        return reason, is_costly, place
 
     def _end(self) -> None:
         if self._process is None:
@@ -163,13 +176,13 @@ def _any_of(mask: bytes, ends: list[int]) -> int:
 
 
 def main(asked: BinaryIO, answers: BinaryIO) -> None:
-    """The process's life: a vocabulary, then grammars, one JSON text a line, until the other side has closed."""
+    """The process's life: a vocabulary, then lists of grammars, a JSON text a line, until the other side has closed."""
     definition, ends = json.loads(asked.readline())
     try:
         tokenizer = Vocabulary(definition, tuple(ends)).tokenizer()
     except GrammarRefused as refusal:
         for _ in asked:
-            _answer(answers, (str(refusal), False))
+            _answer(answers, (str(refusal), False, None))
         return
     for line in asked:
         child = os.fork()
@@ -178,26 +191,32 @@ def main(asked: BinaryIO, answers: BinaryIO) -> None:
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
             slow = os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
-            _answer(answers, (f"it takes more than {MAX_CPU_S:g} s to compile" if slow else "it is too complex", True))
+            reason = f"it takes more than {MAX_CPU_S:g} s to compile" if slow else "it is too complex"
+            _answer(answers, (reason, True, None))
 
 
-def _try_and_exit(tokenizer: LLTokenizer, grammar: str, answers: BinaryIO) -> NoReturn:
+def _try_and_exit(tokenizer: LLTokenizer, grammars: Sequence[str], answers: BinaryIO) -> NoReturn:
     """The system ends the process where the time or the memory is used up, whatever it does at that moment."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MAX_EXTRA_BYTES, used + MAX_EXTRA_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, MAX_CPU_S)
-    verdict = PASSED
-    try:
-        try_out(tokenizer, grammar)
-    except GrammarRefused as refusal:
-        verdict = (str(refusal) or "it cannot be followed", False)
-    except BaseException:  # a fault of the library's: this process is one grammar's, and says so
-        verdict = ("it is too complex", True)
+    verdicts = (_verdict_on(tokenizer, grammar, place) for place, grammar in enumerate(grammars))
+    verdict = next((verdict for verdict in verdicts if verdict != PASSED), PASSED)
     signal.setitimer(signal.ITIMER_PROF, 0)
     _answer(answers, verdict)
     os._exit(0)
+
+
+def _verdict_on(tokenizer: LLTokenizer, grammar: str, place: int) -> Verdict:
+    try:
+        try_out(tokenizer, grammar)
+    except GrammarRefused as refusal:
+        return str(refusal) or "it cannot be followed", False, place
+    except BaseException:  # a fault of the library's: this process is one trial's, and says so
+        return "it is too complex", True, place
+    return PASSED
 
 
 def _answer(answers: BinaryIO, verdict: Verdict) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.api.constraints import Constraint, Piece, constraint_of, is_bound, refused
+from deployments.api.constraints import Constraint, constraint_of, is_bound, refused
 from deployments.api.openai_schemas import ChatCompletionRequest
 from deployments.api.scored_pool import ScoredPool
 from deployments.errors import ApiError
@@ -18,6 +19,10 @@ class GrammarJudge(Protocol):
 
     def check(self, grammar: str) -> None:
         """Blocks. Raises GrammarRefused, GrammarTooCostly, TrialBroken."""
+        ...
+
+    def first_refused(self, grammars: Sequence[str]) -> int | None:
+        """Blocks no longer than for one. Raises TrialBroken."""
         ...
 
     def close(self) -> None: ...
@@ -56,15 +61,11 @@ def _check(judge: GrammarJudge, constraint: Constraint) -> None:
     except GrammarTooCostly as refusal:
         raise refused(constraint.param, str(refusal)) from None
     except GrammarRefused as refusal:
-        at_fault = _at_fault(judge, constraint.pieces) if len(constraint.pieces) > 1 else None
-        raise refused(at_fault.param if at_fault else constraint.param, str(refusal)) from None
+        raise refused(_param_at_fault(judge, constraint), str(refusal)) from None
 
 
-def _at_fault(judge: GrammarJudge, pieces: list[Piece]) -> Piece | None:
-    """The first of several schemas that is refused alone as well. Those before it compile within the time of all."""
-    for piece in pieces:
-        try:
-            judge.check(piece.grammar())
-        except GrammarRefused:
-            return piece
-    return None
+def _param_at_fault(judge: GrammarJudge, constraint: Constraint) -> str:
+    """The field of the first schema that is refused alone as well, where there are several."""
+    pieces = constraint.pieces
+    place = judge.first_refused([piece.grammar() for piece in pieces]) if len(pieces) > 1 else None
+    return constraint.param if place is None else pieces[place].param

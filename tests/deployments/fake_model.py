@@ -12,6 +12,7 @@ from llguidance import LLTokenizer
 from deployments.api.model_service import ModelCard, ModelService
 from deployments.generate_call import Entered, GenerateCall, GenerationEvent, Started
 from engine.detokenizer import IncrementalDetokenizer
+from engine.grammar import GrammarRefused
 from engine.grammar_trial import try_out
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
 from engine.tokenizer import TemplateRefused
@@ -63,6 +64,16 @@ class InProcessJudge:
     def check(self, grammar: str) -> None:
         self.tried.append(grammar)
         try_out(BYTES, grammar)
+
+    def first_refused(self, grammars: Sequence[str]) -> int | None:
+        return next((place for place, grammar in enumerate(grammars) if not self._passes(grammar)), None)
+
+    def _passes(self, grammar: str) -> bool:
+        try:
+            try_out(BYTES, grammar)
+        except GrammarRefused:
+            return False
+        return True
 
     def close(self) -> None:
         """There is nothing to end."""

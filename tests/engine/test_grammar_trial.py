@@ -70,6 +70,29 @@ def test_what_was_tried_once_is_not_tried_again(trial: GrammarTrial, monkeypatch
         trial.check(of_schema({"$ref": "#"}))
 
 
+def test_the_first_of_many_that_is_refused_is_found_in_one_process(
+    trial: GrammarTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = [of_schema({"enum": [number]}) for number in range(100)]
+    trial.check(of_schema(PERSON))
+    num_asked = 0
+
+    def say(what: object) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        GrammarTrial._say(trial, what)
+
+    monkeypatch.setattr(trial, "_say", say)
+    assert trial.first_refused([*sound, of_schema(WRONG["contradiction"]), "nonsense"]) == 100
+    assert trial.first_refused(sound) is None
+    assert num_asked == 2
+
+
+def test_who_is_refused_first_stays_open_where_finding_out_takes_more_than_one_may(trial: GrammarTrial) -> None:
+    costly = of_schema(COSTLY["a multiple of a large number"])
+    assert trial.first_refused([costly, of_schema(WRONG["contradiction"])]) is None
+
+
 def test_no_more_verdicts_are_kept_than_the_bound(trial: GrammarTrial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grammar_trial, "MAX_KEPT_VERDICTS", 3)
     trial._verdicts.clear()
