@@ -120,7 +120,7 @@ class ChatFormat:
 
     def _finish_reason(self, part: Part) -> str | None:
         reader = self._readers.get(part.index)
-        has_called = reader is not None and reader.num_calls > 0
+        has_called = reader is not None and reader.num_calls > 0 and not reader.is_cut
         return "tool_calls" if has_called and part.finish_reason is FinishReason.STOP else part.finish_reason
 
     def _logprobs(self, part: Part) -> JsonObject | None:

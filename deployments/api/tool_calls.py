@@ -31,10 +31,14 @@ AnswerPiece = str | CallBegins | Arguments
 
 
 class CallReader:
-    """Of one choice. Holds back what may begin a call, or end one, and blanks that may stand before a call."""
+    """Of one choice. Holds back what may begin a call, or end one, and blanks that may stand before a call.
+
+    is_cut: the answer has ended within the arguments of a call.
+    """
 
     def __init__(self) -> None:
         self.num_calls = 0
+        self.is_cut = False
         self._held = ""
         self._is_in_call = False
 
@@ -50,7 +54,8 @@ class CallReader:
         """What is left at the end of the answer. Half a call's head or tail, where the answer was cut, is nothing."""
         held, self._held = self._held, ""
         if self._is_in_call:
-            return [Arguments(self.num_calls - 1, held)] if held and not held.startswith(CALL_ENDS[:2]) else []
+            self.is_cut = not held.startswith(CALL_ENDS[:2])
+            return [Arguments(self.num_calls - 1, held)] if held and self.is_cut else []
         return [held] if held and TRIGGER not in held and not self.num_calls else []
 
     def _next(self) -> AnswerPiece | None:

@@ -224,6 +224,17 @@ async def test_an_answer_that_is_cut_in_a_call_says_length() -> None:
     assert choice["message"]["tool_calls"][0]["function"]["arguments"].startswith('{"ci')
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("stop", "reason"), [("ris", "stop"), ('"}', "stop"), ("</tool_call>", "tool_calls")])
+async def test_only_a_call_with_all_its_arguments_says_tool_calls_where_a_stop_string_ends_the_answer(
+    stop: str, reason: str, stream: bool
+) -> None:
+    async with serving(saying(call(city="Paris"))) as service:
+        response = await service.chat(tools=[tool()], tool_choice="required", stop=stop, stream=stream)
+    answers = [chunk for chunk in events_of(response) if chunk != "[DONE]"] if stream else [response.json()]
+    assert answers[-1]["choices"][0]["finish_reason"] == reason
+
+
 async def test_choices_are_read_apart() -> None:
     handle = FakeHandle(says=lambda made: call(city="Paris") if len(made.ticket.lease_id) else "", max_model_len=ROOMY)
     async with serving(handle) as service:
