@@ -15,12 +15,13 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 MAX_REASON_CHARACTERS = 300
-#: Of one grammar. Fuel is work: about 14,000 units a millisecond while a mask is computed. A state takes 1 to 2 kB.
+#: Of one answer. Fuel is work: about 14,000 units a millisecond while a mask is computed. A state takes 0.2 kB, up to
+#: 2 kB where a pattern tells many letters apart; a string of bounded length takes five for each character.
 _LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=100_000,
     step_max_items=50_000,
-    max_lexer_states=10_000,
+    max_lexer_states=50_000,
     max_grammar_size=50_000,
     precompute_large_lexemes=False,
     verbose_errors=False,

@@ -85,12 +85,22 @@ def test_a_guide_that_is_told_of_a_token_that_does_not_fit_allows_nothing_and_sa
 
 def test_a_grammar_that_becomes_too_much_work_fails_its_guide() -> None:
     guide = GRAMMARS.guide(of_schema({"type": "string", "pattern": ".*a.{500}b.{500}"}))
-    token_ids = [byte_level().token_to_id(letter) for letter in '"' + "ab" * 600]
+    letters = random.Random(1).choices("ab", k=3000)
+    token_ids = [byte_level().token_to_id(letter) for letter in ['"', *letters]]
     while guide.failure is None and token_ids:
         guide.allowed(NUM_TOKENS)
         guide.push([token_ids.pop(0)])
     assert guide.failure
     assert not guide.allowed(NUM_TOKENS).any()
+
+
+def test_a_long_string_of_bounded_length_stays_within_the_limits() -> None:
+    quote, *letters = (byte_level().token_to_id(letter) for letter in '"ab')
+    guide = GRAMMARS.guide(of_schema({"type": "string", "maxLength": 20_000}), [quote])
+    for place in range(5000):
+        guide.allowed(NUM_TOKENS)
+        guide.push([letters[place % 2]])
+    assert guide.failure is None
 
 
 @pytest.mark.parametrize(
@@ -134,12 +144,12 @@ def test_answers_that_follow_one_grammar_do_not_use_up_each_others_limits() -> N
     grammar = of_schema({"type": "string", "pattern": ".*a.{40}b.*"})
     quote, *letters = (byte_level().token_to_id(letter) for letter in '"ab')
     chance = random.Random(1)
-    guides = [GRAMMARS.guide(grammar, [quote]) for _ in range(4)]
+    guides = [GRAMMARS.guide(grammar, [quote]) for _ in range(8)]
     for guide in guides:
-        for letter in chance.choices(letters, k=150):
+        for letter in chance.choices(letters, k=500):
             guide.allowed(NUM_TOKENS)
             guide.push([letter])
-    assert [guide.failure for guide in guides] == [None] * 4
+    assert [guide.failure for guide in guides] == [None] * 8
 
 
 @pytest.mark.parametrize(
