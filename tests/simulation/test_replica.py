@@ -218,7 +218,10 @@ def play_the_loop(shape: ReplicaShape, cost: StepCostModel, work: list[Coming]) 
     stamps = {each.work.lease_id: each.work.stamp for each in work}
     times: dict[str, list[float]] = {}
     left = sorted(work, key=lambda each: each.at_s)
-    while left or loop.has_work:
+    while left or loop.has_work or held:
+        if not loop.has_work:  # nobody computes, so that who is held hears at once
+            loop.apply(CommandMessage(resumed=[(lease_id, stamps[lease_id]) for lease_id in held]))
+            held = []
         if not loop.has_work:
             clock.now_s = max(clock.now_s, left[0].at_s)
         while left and left[0].at_s <= clock.now_s:
@@ -245,6 +248,7 @@ long_shapes = st.tuples(st.floats(0, 60), st.integers(2, 40), st.integers(1, 30)
 
 
 @given(st.lists(long_shapes, min_size=1, max_size=10), st.integers(18, 60), st.sampled_from([None, 1.2, 2.0]))
+@example([(0.0, 30, 1, 0), (24.0, 40, 30, 20), (59.0, 40, 30, 8), (60.0, 40, 1, 20)], 20, 1.2)
 def test_a_replica_is_the_same_as_the_engines_own_loop(
     drawn: list[Shape], num_blocks: int, stretch: float | None
 ) -> None:
