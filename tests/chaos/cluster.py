@@ -24,7 +24,17 @@ from fastserve.ports import LOOPBACK, free_port
 from fastserve.ray_environment import HAProxy, ray_environment
 from tests.chaos.certain_model import make_certain_model
 from tests.chaos.hosts import Hosts, hosts
-from tests.service.running import COMMANDS, ROOT, Service, descendants, end, serve_config, tail, wait_until_ready
+from tests.service.running import (
+    COMMANDS,
+    RAY_TOKEN,
+    ROOT,
+    Service,
+    descendants,
+    end,
+    serve_config,
+    tail,
+    wait_until_ready,
+)
 
 MODEL = "certain"
 NUM_REPLICAS = NUM_INGRESS = NUM_RANKS = 2
@@ -107,8 +117,13 @@ def _environment(folder: Path) -> dict[str, str]:
     if binary is not None:
         haproxy = HAProxy(write_wrapper(binary, folder), 4_000, free_port(9101), free_port(8404))
     environment = ray_environment({**given, "OMP_NUM_THREADS": "1"}, folder, haproxy)
-    # Ray notes there which cluster this machine has, and whoever starts another later would join that one.
-    return environment | {"RAY_TMPDIR": str(folder)}
+    return environment | {
+        # Ray notes there which cluster this machine has, and whoever starts another later would join that one.
+        "RAY_TMPDIR": str(folder),
+        # As docs/operations.md tells whoever has several hosts: their ports let nobody in who has no token.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": RAY_TOKEN,
+    }
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from tests.chaos.cluster import running_cluster
@@ -20,11 +21,15 @@ KINDS = [
     "ingress stopped",
 ]  # stopped, then killed
 
+CLOSED = ["/api/serve/applications/", "/api/jobs/"]  # to who has no token
+
 
 async def test_nothing_is_lost_doubled_or_left_behind_when_one_part_after_the_other_fails() -> None:
     said: list[str] = []
     with running_cluster() as cluster:
         kinds = [kind for kind in KINDS if kind != "network" or cluster.hosts.cable is not None]
+        async with httpx.AsyncClient(base_url=cluster.service.dashboard_url, timeout=30) as stranger:
+            assert [(await stranger.get(path)).status_code for path in CLOSED] == [401, 401]
         report = await chaos(cluster, SEED, kinds, said.append)
     print("\n".join(said + report.told))  # noqa: T201 - shown where the test fails
     assert [(entry.request_id, entry.end, entry.detail) for entry in report.books.lost] == []

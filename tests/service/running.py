@@ -206,6 +206,16 @@ def descendants(pid: int) -> list[psutil.Process]:
     return []
 
 
+def addresses_of(pid: int, port: int | None) -> set[str]:
+    """Where the descendants of a process listen on this port."""
+    found = set()
+    for process in descendants(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            listening = [one.laddr for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+            found |= {address.ip for address in listening if address.port == port}
+    return found
+
+
 def tail(log: Path, num_lines: int = 60) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:])
 

@@ -17,7 +17,7 @@ from tests.service.disconnect_checks import check_a_disconnect_frees_its_slot, g
 from tests.service.hostile_checks import HOSTILE_CHECKS
 from tests.service.openai_checks import ALL_CHECKS, client_of
 from tests.service.readme import README_URL, python_block, shell_block
-from tests.service.running import COMMANDS, Service
+from tests.service.running import COMMANDS, Service, addresses_of
 from tests.service.structured_checks import STRUCTURED_CHECKS
 from tests.service.waiting import FREED_WITHIN_S, is_empty, metric_total, queue_of, settled_total, until
 
@@ -69,6 +69,10 @@ async def test_metrics_are_the_same_whichever_ingress_answers(default_service: S
             totals.append(await metric_total(http, SUCCESSES))
 
     assert totals == [expected, expected]
+
+
+def test_rays_dashboard_and_job_api_listen_on_this_machine_alone(default_service: Service) -> None:
+    assert addresses_of(default_service.process.pid, httpx.URL(default_service.dashboard_url).port) == {"127.0.0.1"}
 
 
 async def test_the_queue_never_shows_a_prompt(default_service: Service) -> None:
