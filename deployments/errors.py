@@ -88,6 +88,18 @@ class GenerationFailed(ServingError):
 
 
 @dataclass(eq=False)
+class GrammarTooComplex(ServingError):
+    """The grammar of an answer took more than an engine gives one. Caught by the ingress; a retry is no use."""
+
+    param: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        shown = "the grammar of the answer" if self.param is None else self.param
+        return f"{shown}: too complex to be followed to the end of this answer: {self.reason}"
+
+
+@dataclass(eq=False)
 class ServiceEnding(ServingError):
     """The service is being ended. Caught by the ingress; the next one may be up soon."""
 
@@ -185,6 +197,7 @@ SHAPES: dict[type[Exception], Shape] = {
     ReplicaFailed: Shape(503, "service_unavailable_error", "replica_failed"),
     PoisonRequest: Shape(500, "server_error", "poison_request"),
     GenerationFailed: Shape(500, "server_error", "generation_failed"),
+    GrammarTooComplex: Shape(400, "invalid_request_error", "grammar_too_complex"),
     ServiceEnding: Shape(503, "service_unavailable_error", "service_ending"),
     QueueLost: Shape(503, "service_unavailable_error", "queue_unavailable"),
     ModelUnavailable: Shape(503, "service_unavailable_error", "model_unavailable"),
@@ -204,7 +217,10 @@ def to_api_error(error: Exception) -> ApiError | None:
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is None and shape.status in (429, 503):
         retry_after_s = 1.0
-    return ApiError(shape.status, str(error), type=shape.type, code=shape.code, retry_after_s=retry_after_s)
+    param = error.param if isinstance(error, GrammarTooComplex) else None
+    return ApiError(
+        shape.status, str(error), type=shape.type, param=param, code=shape.code, retry_after_s=retry_after_s
+    )
 
 
 def internal_error(request_id: str) -> ApiError:

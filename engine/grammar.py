@@ -33,6 +33,10 @@ class GrammarRefused(ValueError):
     """This grammar cannot be followed: it is wrong, nothing fits it, or it asks for too much. The client reads why."""
 
 
+class GrammarUnserved(GrammarRefused):
+    """Nobody here can follow it, whatever it says: no client is to blame."""
+
+
 class GrammarTooCostly(GrammarRefused):
     """It takes more time or memory than one grammar may."""
 
@@ -69,9 +73,13 @@ class Guide:
     def failure(self) -> str | None:
         return self._failure
 
+    @property
+    def is_over_limits(self) -> bool:
+        return self._failure is not None and self._matcher.is_error()
+
     def push(self, token_ids: Sequence[int]) -> None:
         """The answer goes on with these tokens."""
-        if self._failure is None and token_ids and not self._matcher.consume_tokens(list(token_ids)):
+        if self._failure is None and self._matcher.try_consume_tokens(list(token_ids)) < len(token_ids):
             self._failure = shortened(self._matcher.get_error()) or "the answer left the grammar"
 
     def allowed(self, num_tokens: int) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from engine.grammar import GrammarRefused, Grammars, Guide
+from engine.grammar import GrammarRefused, Grammars, GrammarUnserved, Guide
 
 _log = logging.getLogger(__name__)
 #: Who waits for a guide.
@@ -74,13 +74,13 @@ class GuideMaker(Generic[Asker]):
         """It is made when it is next, and comes with `take`.
 
         Raises:
-            GrammarRefused: too many wait, or nobody can make it.
+            GrammarUnserved: too many wait, or nobody can make it.
         """
         if self._grammars is None:
-            raise GrammarRefused("this engine follows none")
+            raise GrammarUnserved("this engine follows none")
         with self._changed:
             if len(self._waiting) >= self._max_waiting:
-                raise GrammarRefused(f"{len(self._waiting)} others wait for theirs to be compiled")
+                raise GrammarUnserved(f"{len(self._waiting)} others wait for theirs to be compiled")
             self._waiting[order.lease_id] = order
             self._changed.notify()
 

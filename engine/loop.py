@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from engine.config import EngineConfig
-from engine.grammar import GrammarRefused, Grammars
+from engine.grammar import GrammarRefused, Grammars, GrammarUnserved
 from engine.guide_maker import GuideMaker, GuideOrder
 from engine.intake import RequestRefused, accept, failed, finish_reason, resolve_stops
 from engine.protocol import (
@@ -201,7 +201,7 @@ class EngineLoop:
         except RequestRefused as refusal:
             self._outputs.append(failed(request.lease_id, str(refusal)))
         except GrammarRefused as refusal:
-            self._outputs.append(failed(request.lease_id, f"grammar: {refusal}"))
+            self._outputs.append(_grammar_failed(request.lease_id, refusal))
 
     def _begin(self, answer: _Answer) -> None:
         lease_id = answer.sequence.seq_id
@@ -214,7 +214,7 @@ class EngineLoop:
     def _take_guides(self) -> None:
         for made in self.guides.take() if self.guides.has_made else []:
             if isinstance(made.outcome, GrammarRefused):
-                self._outputs.append(failed(made.order.lease_id, f"grammar: {made.outcome}"))
+                self._outputs.append(_grammar_failed(made.order.lease_id, made.outcome))
             else:
                 made.order.asker.guide = made.outcome
                 self._begin(made.order.asker)
@@ -274,7 +274,9 @@ class EngineLoop:
     def _update(self, part: Slice, sampled: Sampled | None) -> None:
         answer = self._answers[part.sequence.seq_id]
         if sampled is not None and sampled.error is not None:
-            self._finish(part.sequence.seq_id, failed(part.sequence.seq_id, sampled.error), forget_blocks=True)
+            is_over_limits = answer.guide is not None and answer.guide.is_over_limits
+            reason = FinishReason.GRAMMAR if is_over_limits else FinishReason.ERROR
+            self._finish(part.sequence.seq_id, failed(part.sequence.seq_id, sampled.error, reason), forget_blocks=True)
             return
         if sampled is not None and sampled.prompt_logprobs and not answer.prompt_done:
             self._collect(answer, part, sampled.prompt_logprobs)
@@ -337,3 +339,8 @@ class EngineLoop:
         outputs, self._outputs = self._outputs, []
         fallen = [(sequence.seq_id, sequence.stamp.level) for sequence in self._batcher.take_fallen()]
         return StepMessage(outputs, self.stats, held or [], fallen)
+
+
+def _grammar_failed(lease_id: str, refusal: GrammarRefused) -> SequenceOutput:
+    reason = FinishReason.ERROR if isinstance(refusal, GrammarUnserved) else FinishReason.GRAMMAR
+    return failed(lease_id, f"grammar: {refusal}", reason)

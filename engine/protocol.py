@@ -24,6 +24,7 @@ class FinishReason(enum.StrEnum):
     MOVED = "moved"  # the engine gave the sequence up; the ingress leases it again
     LOST = "lost"  # the engine as a whole failed; the ingress leases it again
     ERROR = "error"
+    GRAMMAR = "grammar"  # its grammar asks for more than an engine gives: the client's own doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,11 @@ class Guide(Protocol):
     @property
     def failure(self) -> str | None:
         """Why nothing is allowed any more."""
+        ...
+
+    @property
+    def is_over_limits(self) -> bool:
+        """Whether that is for what the grammar asks for, and not for tokens that do not fit it."""
         ...
 
     def push(self, token_ids: Sequence[int]) -> None: ...

@@ -71,11 +71,17 @@ class ChatFlow:
         num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         sampling = sampling_of(body, subject.model, num_logprobs)
         key = self.workshop.key_of(subject, asker)
-        grammar = await self.workshop.grammars.grammar_of(body, subject.model.grammars, key)
-        sampling = replace(sampling, grammar=grammar)
+        constraint = await self.workshop.grammars.constraint_of(body, subject.model.grammars, key)
+        if constraint is not None:
+            sampling = replace(sampling, grammar=constraint.grammar)
         prompt = await self.workshop.preprocessor.chat(subject.model, body.messages, key, body.callable_tools)
         budget = _checked_budget(body, _chat_budget(body, subject.model, len(prompt)))
-        draft = replace(self.workshop.draft(subject, asker, sampling), stops=tuple(body.stop), n=body.n)
+        draft = replace(
+            self.workshop.draft(subject, asker, sampling),
+            stops=tuple(body.stop),
+            n=body.n,
+            grammar_param=None if constraint is None else constraint.param,
+        )
         envelope = self.workshop.envelope("chatcmpl", subject.model, with_usage=body.include_usage)
         mint_id = _mint_id if body.callable_tools else None
         shape = ChatFormat(envelope, subject.model.tokenizer, num_logprobs, mint_id)

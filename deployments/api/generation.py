@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from deployments.api.moves import Moves
 from deployments.api.text_assembly import TextAssembly
-from deployments.errors import GenerationFailed, ReplicaFailed
+from deployments.errors import GenerationFailed, GrammarTooComplex, ReplicaFailed
 from deployments.generate_call import Entered, GenerateCall, GenerationEvent, ModelHandle, Started
 from engine.protocol import FinishReason, SequenceOutput, TokenLogprob
 from scheduling.score import Stamp
@@ -50,12 +50,16 @@ ChoiceEvent = ChoiceStarted | ChoiceDelta
 
 @dataclass(slots=True)
 class Choice:
-    """One choice while it is generated. `token_ids` holds every token received so far, over all attempts."""
+    """One choice while it is generated. `token_ids` holds every token received so far, over all attempts.
+
+    grammar_param: the field that the grammar of the answer came from.
+    """
 
     index: int
     call: GenerateCall
     assembly: TextAssembly
     moves: Moves = field(default_factory=Moves)
+    grammar_param: str | None = None
     token_ids: list[int] = field(default_factory=list)
     is_started: bool = False
 
@@ -75,6 +79,7 @@ async def generate_choice(handle: ModelHandle, choice: Choice) -> AsyncGenerator
         ReplicaFailed: it lost too many replicas, or was moved too often.
         PoisonRequest: replicas die of it.
         GenerationFailed: the engine gave this sequence up.
+        GrammarTooComplex: it did, for what the grammar asks for.
         Exception: whatever else the handle raises before `Started`.
     """
     moves = choice.moves
@@ -127,7 +132,7 @@ class _Attempt:
         """What the event means to the client; nothing where the answer goes on elsewhere, or has gone on here.
 
         Raises:
-            ReplicaFailed, GenerationFailed: the answer cannot go on here, or not at all.
+            ReplicaFailed, GenerationFailed, GrammarTooComplex: the answer cannot go on here, or not at all.
         """
         if isinstance(event, Entered):
             self.was_computed = True
@@ -153,6 +158,8 @@ class _Attempt:
 def _choice_event(choice: Choice, event: SequenceOutput, replica_id: str) -> ChoiceDelta:
     if event.finish_reason is FinishReason.ERROR:
         raise GenerationFailed(event.error or "the engine gave no reason")
+    if event.finish_reason is FinishReason.GRAMMAR:
+        raise GrammarTooComplex(choice.grammar_param, event.error or "the engine gave no reason")
     if event.finish_reason is FinishReason.CANCELLED:
         raise ReplicaFailed(replica_id, f"it gave the sequence up ({event.finish_reason})")
     return _delta(choice, event)

@@ -34,7 +34,7 @@ class GrammarCheck:
 
     pool: ScoredPool
 
-    async def grammar_of(self, body: ChatCompletionRequest, judge: GrammarJudge, key: float) -> str | None:
+    async def constraint_of(self, body: ChatCompletionRequest, judge: GrammarJudge, key: float) -> Constraint | None:
         """What the answers to this request have to follow; None where nothing binds them.
 
         Raises:
@@ -49,10 +49,10 @@ class GrammarCheck:
             raise ApiError(503, f"{fault}.", type=kind, code=code, retry_after_s=1.0) from fault
 
 
-def _checked(judge: GrammarJudge, body: ChatCompletionRequest) -> str:
+def _checked(judge: GrammarJudge, body: ChatCompletionRequest) -> Constraint:
     constraint = constraint_of(body)
     _check(judge, constraint)
-    return constraint.grammar
+    return constraint
 
 
 def _check(judge: GrammarJudge, constraint: Constraint) -> None:

@@ -57,6 +57,7 @@ class Draft:
     stops: tuple[str, ...] = ()
     n: int = 1
     is_seed_given: bool = False
+    grammar_param: str | None = None
     failover: FailoverConfig = field(default_factory=FailoverConfig)
 
 
@@ -122,7 +123,7 @@ def _choice(draft: Draft, index: int, number: int, prompt: list[int], budget: in
         cache_salt=draft.standing.tenant,
     )
     call = GenerateCall(_ticket(draft, request), request)
-    return Choice(index, call, _assembly(draft, prompt), Moves(draft.failover))
+    return Choice(index, call, _assembly(draft, prompt), Moves(draft.failover), draft.grammar_param)
 
 
 def _ticket(draft: Draft, request: EngineRequest) -> Ticket:

@@ -79,7 +79,7 @@ def test_guides_of_one_grammar_do_not_sway_each_other() -> None:
 
 def test_a_guide_that_is_told_of_a_token_that_does_not_fit_allows_nothing_and_says_why() -> None:
     guide = GRAMMARS.guide(of_schema(PERSON), [DIGIT])
-    assert guide.failure
+    assert (bool(guide.failure), guide.is_over_limits) == (True, False)
     assert not guide.allowed(NUM_TOKENS).any()
 
 
@@ -90,7 +90,7 @@ def test_a_grammar_that_becomes_too_much_work_fails_its_guide() -> None:
     while guide.failure is None and token_ids:
         guide.allowed(NUM_TOKENS)
         guide.push([token_ids.pop(0)])
-    assert guide.failure
+    assert (bool(guide.failure), guide.is_over_limits) == (True, True)
     assert not guide.allowed(NUM_TOKENS).any()
 
 

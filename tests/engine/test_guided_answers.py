@@ -66,18 +66,34 @@ def test_an_engine_without_grammars_refuses_what_has_one_and_serves_the_others()
     loop = EngineLoop(make_engine(), make_config())
     outputs = run_to_end(loop, make_request(grammar=PEOPLE), make_request("other"))
     assert outputs["lease-1"][0].error == "grammar: this engine follows none"
+    assert reasons(outputs["lease-1"]) == [FinishReason.ERROR]
     assert reasons(outputs["other"]) == [FinishReason.LENGTH]
 
 
 @pytest.mark.parametrize(
-    "request_",
-    [make_request(grammar="nonsense"), make_request(grammar=PEOPLE, output=[70])],
+    ("request_", "reason"),
+    [
+        (make_request(grammar="nonsense"), FinishReason.GRAMMAR),
+        (make_request(grammar=PEOPLE, output=[70]), FinishReason.ERROR),
+    ],
     ids=["a grammar that nothing can follow", "tokens that do not fit"],
 )
-def test_a_grammar_that_cannot_be_followed_ends_its_sequence_alone(request_: object) -> None:
+def test_a_grammar_that_cannot_be_followed_ends_its_sequence_alone_and_says_whose_fault_it_is(
+    request_: object, reason: FinishReason
+) -> None:
     loop = make_loop()
     outputs = run_to_end(loop, request_, make_request("other"))  # type: ignore[arg-type]
-    assert (reasons(outputs["lease-1"]), bool(outputs["lease-1"][0].error)) == ([FinishReason.ERROR], True)
+    assert (reasons(outputs["lease-1"]), bool(outputs["lease-1"][0].error)) == ([reason], True)
+    assert reasons(outputs["other"]) == [FinishReason.LENGTH]
+    loop.check_idle()
+
+
+def test_a_grammar_that_passes_the_limits_within_its_answer_ends_that_one_and_is_the_cause() -> None:
+    loop = make_loop(max_model_len=1024, kv_cache_tokens=2048)
+    growing = of_schema({"type": "string", "pattern": "^([ab]*a[ab]{300}b){20}$"})
+    outputs = run_to_end(loop, make_request(max_tokens=1000, grammar=growing), make_request("other"))
+    assert len(tokens_of(outputs["lease-1"])) > 1
+    assert (reasons(outputs["lease-1"]), bool(outputs["lease-1"][-1].error)) == ([FinishReason.GRAMMAR], True)
     assert reasons(outputs["other"]) == [FinishReason.LENGTH]
     loop.check_idle()
 

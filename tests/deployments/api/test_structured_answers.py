@@ -235,6 +235,31 @@ async def test_only_a_call_with_all_its_arguments_says_tool_calls_where_a_stop_s
     assert answers[-1]["choices"][0]["finish_reason"] == reason
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": schema_format(CITY)}, "response_format.json_schema.schema"),
+        ({"tools": [tool(), tool("b")]}, "tools"),
+    ],
+)
+async def test_a_grammar_that_becomes_too_complex_in_the_middle_is_the_clients_400_and_an_event_of_a_stream(
+    fields: dict[str, Any], param: str
+) -> None:
+    handle = FakeHandle(fails_after=2, ends_with=FinishReason.GRAMMAR, max_model_len=ROOMY)
+    async with serving(handle) as service:
+        whole = await service.chat(**fields)
+        streamed = await service.chat(stream=True, **fields)
+        handle.fails_after = 0
+        before_the_first_token = await service.chat(stream=True, **fields)
+    assert [whole.status_code, streamed.status_code, before_the_first_token.status_code] == [400, 200, 400]
+    for error in (whole.json(), events_of(streamed)[-1], before_the_first_token.json()):
+        told = error["error"]
+        assert (told["type"], told["code"]) == ("invalid_request_error", "grammar_too_complex")
+        assert told["param"] == param
+        assert "it broke" in told["message"]
+
+
 async def test_choices_are_read_apart() -> None:
     handle = FakeHandle(says=lambda made: call(city="Paris") if len(made.ticket.lease_id) else "", max_model_len=ROOMY)
     async with serving(handle) as service:
