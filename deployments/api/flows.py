@@ -22,12 +22,14 @@ from deployments.api.openai_schemas import (
 from deployments.api.preprocess import Preprocessor, output_budget
 from deployments.api.request_plan import Draft, Plan, plan_choices, sampling_of
 from deployments.api.standing import Standing
-from deployments.errors import invalid
+from deployments.errors import ApiError, invalid
 from engine.protocol import SamplingParams
 from scheduling.errors import DeadlinePassed
 
 DEFAULT_COMPLETION_TOKENS = 16
-MAX_ECHOED_LOGPROBS = 2**18  # of one request: they are all in memory at once
+# Of one request: they are all in memory at once.
+MAX_ECHOED_LOGPROBS = 2**18
+MAX_GATHERED_LOGPROBS = 2**22  # of an answer that is not streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class ChatFlow:
             sampling = replace(sampling, grammar=constraint.grammar)
         prompt = await self.workshop.preprocessor.chat(subject.model, body.messages, key, body.callable_tools)
         budget = _checked_budget(body, _chat_budget(body, subject.model, len(prompt)))
+        _check_gathered(body, num_logprobs, budget, "top_logprobs" if body.top_logprobs else "logprobs")
         draft = replace(
             self.workshop.draft(subject, asker, sampling),
             stops=tuple(body.stop),
@@ -103,6 +106,7 @@ class CompletionFlow:
         prompts = await self.workshop.preprocessor.prompts(subject.model, body.prompt, key)
         _check_echo(body, sum(map(len, prompts)))
         budgets = [self._budget(body, subject.model, prompt) for prompt in prompts]
+        _check_gathered(body, body.logprobs, sum(budgets), "logprobs")
         draft = replace(
             self.workshop.draft(subject, asker, sampling),
             stops=tuple(body.stop),
@@ -158,14 +162,32 @@ def _checked_budget(body: RequestFields, budget: int) -> int:
 def _check_echo(body: CompletionRequest, num_prompt_tokens: int) -> None:
     if not body.echo or body.logprobs is None:
         return
-    num_logprobs = num_prompt_tokens * body.n * (body.logprobs + 1)
+    num_each = body.logprobs + 1
+    num_logprobs = num_prompt_tokens * body.n * num_each
     if num_logprobs > MAX_ECHOED_LOGPROBS:
-        raise invalid(
-            f"logprobs: got {num_logprobs} to echo ({num_prompt_tokens} prompt tokens times n, {body.n}, times "
-            f"logprobs and the token's own, {body.logprobs + 1}); expected at most {MAX_ECHOED_LOGPROBS}.",
-            "logprobs",
-            "invalid_value",
-        )
+        counted = f"{num_logprobs} to echo ({num_prompt_tokens} prompt tokens"
+        raise _too_many_logprobs("logprobs", counted, body.n, num_each, f"{MAX_ECHOED_LOGPROBS}")
+
+
+def _check_gathered(body: RequestFields, num_top: int | None, num_tokens: int, param: str) -> None:
+    """num_tokens: the longest answers to all prompts."""
+    if body.stream or num_top is None:
+        return
+    num_each = num_top + 1
+    num_logprobs = num_tokens * body.n * num_each
+    if num_logprobs > MAX_GATHERED_LOGPROBS:
+        counted = f"{num_logprobs} in one answer ({num_tokens} of max_tokens"
+        limit = f"{MAX_GATHERED_LOGPROBS} unless stream is true, which has no such bound"
+        raise _too_many_logprobs(param, counted, body.n, num_each, limit)
+
+
+def _too_many_logprobs(param: str, counted: str, n: int, num_each: int, limit: str) -> ApiError:
+    return invalid(
+        f"{param}: got {counted} times n, {n}, times {param} and the token's own, {num_each}); "
+        f"expected at most {limit}.",
+        param,
+        "invalid_value",
+    )
 
 
 def _chat_budget(body: ChatCompletionRequest, model: ModelService, num_prompt_tokens: int) -> int:

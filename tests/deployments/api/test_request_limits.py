@@ -61,6 +61,23 @@ async def test_more_log_probabilities_of_echoed_prompts_than_fit_in_memory_are_r
     assert (unechoed.status_code, allowed.status_code) == (200, 200)
 
 
+async def test_more_log_probabilities_of_one_answer_than_fit_in_memory_are_refused_unless_it_is_streamed() -> None:
+    many = {"n": 100, "max_tokens": 2_000}
+    async with serving(FakeHandle(max_model_len=4_000)) as service:
+        chat = _refusal(await service.chat(**many, logprobs=True, top_logprobs=20))
+        completion = _refusal(await service.complete(prompt=["a", "b"], n=50, max_tokens=3_000, logprobs=20))
+        by_default = _refusal(await service.chat(n=100, logprobs=True, top_logprobs=20))
+        streamed = await service.chat(**many, logprobs=True, top_logprobs=20, stream=True)
+        fewer = await service.chat(**many, logprobs=True, top_logprobs=19)
+        none = await service.chat(n=100)
+
+    assert (chat["param"], completion["param"], by_default["param"]) == ("top_logprobs", "logprobs", "top_logprobs")
+    assert "got 4200000 in one answer (2000 of max_tokens times n, 100, times top_logprobs" in chat["message"]
+    assert "at most 4194304 unless stream is true" in chat["message"]
+    assert "got 6300000 in one answer (6000 of max_tokens times n, 50, times logprobs" in completion["message"]
+    assert [answer.status_code for answer in (streamed, fewer, none)] == [200] * 3
+
+
 async def test_more_messages_parts_or_characters_of_a_stop_than_may_be_are_refused_by_name() -> None:
     message = {"role": "user", "content": "Hi"}
     async with serving() as service:
