@@ -1,11 +1,13 @@
 """Owns reading calls of tools out of an answer's text as it grows. Knows no grammar, though it relies on one.
 
 The grammar lets a call have one form only (`constraints.py`), so that reading one takes no JSON parser: no line break
-can stand in the arguments, and `}`, a line break and `</tool_call>` end them.
+can stand in the arguments, and `}`, a line break and `</tool_call>` end them. Only where the answer ends with a `}` of
+which nobody can tell otherwise whether it is theirs, they are parsed.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from deployments.api.constraints import ARGUMENTS_BEGIN, CALL_BEGINS, CALL_ENDS, TRIGGER
@@ -41,6 +43,7 @@ class CallReader:
         self.is_cut = False
         self._held = ""
         self._is_in_call = False
+        self._given: list[str] = []  # of the arguments of this call
 
     def push(self, text: str) -> list[AnswerPiece]:
         """What is sure now: text of the answer, calls that begin, and their arguments."""
@@ -54,7 +57,7 @@ class CallReader:
         """What is left at the end of the answer. Half a call's head or tail, where the answer was cut, is nothing."""
         held, self._held = self._held, ""
         if self._is_in_call:
-            self.is_cut = not held.startswith(CALL_ENDS[:2])
+            self.is_cut = not (held.startswith(CALL_ENDS[:2]) or (held == CALL_ENDS[:1] and self._has_all()))
             return [Arguments(self.num_calls - 1, held)] if held and self.is_cut else []
         return [held] if held and TRIGGER not in held and not self.num_calls else []
 
@@ -69,18 +72,27 @@ class CallReader:
         name, is_known, rest = self._held.partition(CALL_BEGINS)[2].partition(ARGUMENTS_BEGIN)
         if not is_known:
             return None
-        self._held, self._is_in_call = rest, True
+        self._held, self._is_in_call, self._given = rest, True, []
         self.num_calls += 1
         return CallBegins(self.num_calls - 1, name)
 
     def _arguments(self) -> AnswerPiece | None:
         before, ends, rest = self._held.partition(CALL_ENDS)
         if more := self._taken(before if ends else self._before_any_part_of(CALL_ENDS)):
+            self._given.append(more)
             return Arguments(self.num_calls - 1, more)
         if not ends:
             return None
         self._held, self._is_in_call = rest, False
         return self._next()
+
+    def _has_all(self) -> bool:
+        """Whether what was given of the arguments is all of them: they are an object, and nothing goes on after one."""
+        try:
+            json.loads("".join(self._given))
+        except (ValueError, RecursionError):
+            return False
+        return True
 
     def _before_any_part_of(self, mark: str) -> str:
         """All that is held but the longest end of it that may begin the mark."""

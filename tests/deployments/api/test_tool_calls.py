@@ -69,6 +69,15 @@ def test_text_that_ends_in_half_a_mark_is_shown_at_the_end() -> None:
         ('<tool_call>\n{"name": "wea', []),
         ('<tool_call>\n{"name": "weather", "arguments": {"ci', [CallBegins(0, "weather"), Arguments(0, '{"ci')]),
         (call(city="a")[:-4], [CallBegins(0, "weather"), Arguments(0, '{"city": "a"}')]),
+        (
+            call(city="a").partition("}\n")[0],
+            [CallBegins(0, "weather"), Arguments(0, '{"city": "a"'), Arguments(0, "}")],
+        ),
+        (call(city="a").partition("\n</")[0], [CallBegins(0, "weather"), Arguments(0, '{"city": "a"}')]),
+        (
+            call(city="a}")[: -len('"}}\n</tool_call>')],
+            [CallBegins(0, "weather"), Arguments(0, '{"city": "a'), Arguments(0, "}")],
+        ),
         (call(city="a") + "\n<tool", [CallBegins(0, "weather"), Arguments(0, '{"city": "a"}')]),
     ],
 )
