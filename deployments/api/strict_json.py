@@ -16,6 +16,7 @@ from deployments.errors import ApiError, ClientDisconnected, invalid
 from deployments.problems import first_problem_of
 
 MAX_DEPTH = 32  # objects and lists inside one another; no field of ours needs a quarter of it
+MAX_LENGTH_DIGITS = 19  # of a body's declared length: no bound of ours has as many
 MAX_NAMES = 4096  # of one object; an error is kept for each that is unknown
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -112,8 +113,7 @@ def _check_content_type(request: Request) -> None:
 
 
 async def _read_bytes(request: Request, max_body_bytes: int, place: BodyPlace) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_body_bytes:
+    if _declared_bytes(request) > max_body_bytes:
         raise _too_large(max_body_bytes)
     body = bytearray()
     try:
@@ -125,6 +125,12 @@ async def _read_bytes(request: Request, max_body_bytes: int, place: BodyPlace) -
     except ClientDisconnect:
         raise ClientDisconnected from None
     return bytes(body)
+
+
+def _declared_bytes(request: Request) -> int:
+    """As far as the header can be believed; 0 where it is no number. Its digits may be more than Python reads."""
+    declared = request.headers.get("content-length", "").lstrip("0")
+    return int(declared[:MAX_LENGTH_DIGITS]) if declared.isascii() and declared.isdigit() else 0
 
 
 def _too_large(max_body_bytes: int) -> ApiError:

@@ -29,6 +29,19 @@ async def _send(service: Service, raw: bytes, content_type: str = "application/j
     return await service.client.post(CHAT, content=raw, headers={"content-type": content_type})
 
 
+@pytest.mark.parametrize(("declared", "status"), [("²", 200), ("9" * 5000, 413), ("0" * 5000, 200), ("-1", 200)])
+async def test_a_length_that_is_none_is_not_believed_and_one_that_nobody_could_send_is_too_large(
+    declared: str, status: int
+) -> None:
+    async with serving() as service:
+        request = service.client.build_request("POST", CHAT, json=chat_body())
+        request.headers = httpx.Headers(
+            [(b"content-type", b"application/json"), (b"content-length", declared.encode("latin-1"))]
+        )
+        response = await service.client.send(request)
+    assert response.status_code == status, response.text
+
+
 BAD_REQUESTS = bad_requests("fake")
 
 
