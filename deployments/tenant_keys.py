@@ -24,14 +24,14 @@ def new_key() -> str:
     return f"fs-{secrets.token_urlsafe(32)}"
 
 
-def digest_of(key: str) -> str:
-    """Of a key as a client sends it. One round is enough for keys that are random; it is no way to keep passwords."""
-    return hashlib.sha256(key.encode()).hexdigest()
+def digest_of(key: bytes) -> str:
+    """Of a key in UTF-8, as a client sends it. One round is enough for random keys; it is no way to keep passwords."""
+    return hashlib.sha256(key).hexdigest()
 
 
 def configured_digest(key: str) -> str:
     """Of a key as it stands in the settings."""
-    return key.removeprefix(SHA256_PREFIX).lower() if key.startswith(SHA256_PREFIX) else digest_of(key)
+    return key.removeprefix(SHA256_PREFIX).lower() if key.startswith(SHA256_PREFIX) else digest_of(key.encode())
 
 
 def account_of(digest: str) -> str:

@@ -65,7 +65,7 @@ def key() -> None:
 
     made = new_key()
     out.print(f"key:  {made}", soft_wrap=True, highlight=False)
-    out.print(f"line: '{SHA256_PREFIX}{digest_of(made)}': {{name: NAME}}", soft_wrap=True, highlight=False)
+    out.print(f"line: '{SHA256_PREFIX}{digest_of(made.encode())}': {{name: NAME}}", soft_wrap=True, highlight=False)
 
 
 @models_app.command("list")

@@ -32,10 +32,11 @@ def tenant_of(authorization: str | None, settings: IngressUserConfig) -> Tenant:
     """
     if not settings.tenants:
         return EVERYONE
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    scheme, _, rest = (authorization or "").partition(" ")
+    key = rest.strip(" \t").encode("latin-1")  # the bytes that came: whatever they are, a header is read as Latin-1
+    if scheme.lower() != "bearer" or not key:
         raise _unauthorised("No API key was given; send it as 'Authorization: Bearer KEY'.")
-    digest = digest_of(key.strip())
+    digest = digest_of(key)
     found = settings.tenants_by_digest.get(digest)
     if found is None:
         raise _unauthorised("The API key is not one of this service's.")

@@ -37,7 +37,7 @@ def service(keys_file: Path) -> Iterator[Service]:
 def write(file: Path, key: str) -> None:
     """One key, of which the service is told the digest."""
     new = file.with_suffix(".new")
-    new.write_text(f"'sha256:{digest_of(key)}': {{name: lab, max_requests_per_min: {MAX_REQUESTS}}}\n")
+    new.write_text(f"'sha256:{digest_of(key.encode())}': {{name: lab, max_requests_per_min: {MAX_REQUESTS}}}\n")
     new.chmod(0o600)
     new.replace(file)
 

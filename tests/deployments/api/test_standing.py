@@ -40,6 +40,15 @@ def test_a_key_may_stand_in_the_file_as_its_digest() -> None:
     assert tenant.name == "b"
 
 
+@pytest.mark.parametrize("key", ["clé", "ключ", "voilà"])  # the last one's last byte is a blank in Latin-1
+async def test_a_key_with_letters_of_any_language_is_known_by_its_utf_8(key: str) -> None:
+    settings = parse_user_config({"tenants": {key: {"name": "a"}}})
+    async with serving(settings=settings) as service:
+        sent = [f"Bearer {key}".encode(), "Bearer \xff".encode("latin-1")]
+        answers = [await service.client.get("/v1/models", headers={b"authorization": each}) for each in sent]
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
 def test_a_digest_is_not_itself_a_key() -> None:
     digest = hashlib.sha256(b"key-b").hexdigest()
     with pytest.raises(ApiError):
