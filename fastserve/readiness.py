@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 
 _TIMEOUT_S = 2.0
+# A dashboard that is only just starting, or is none, may answer with any JSON, or with no JSON at all.
+_SAYS_NOTHING = (ValueError, LookupError, TypeError, AttributeError)
 _DASHBOARD_TIMEOUT_S = 10.0  # its first answer has to load Serve, on a machine that is busy starting it
 
 
@@ -20,7 +22,7 @@ def is_ready(base_url: str) -> bool:
 
 
 def why_failed(dashboard_url: str, environment: Mapping[str, str]) -> str | None:
-    """Serve's own reason why an application cannot be deployed; None while there is none, or no dashboard yet.
+    """Serve's own reason why an application cannot be deployed; None while there is none, or no dashboard that tells.
 
     environment: what Ray was started with, which says whether the dashboard asks for a token.
     """
@@ -28,9 +30,9 @@ def why_failed(dashboard_url: str, environment: Mapping[str, str]) -> str | None
     try:
         answer = httpx.get(f"{dashboard_url}/api/serve/applications/", timeout=_DASHBOARD_TIMEOUT_S, headers=headers)
         applications = answer.raise_for_status().json()["applications"].values()
-    except (httpx.HTTPError, ValueError):
+        messages = [application["message"] for application in applications if application["status"] == "DEPLOY_FAILED"]
+    except (httpx.HTTPError, *_SAYS_NOTHING):
         return None
-    messages = [application["message"] for application in applications if application["status"] == "DEPLOY_FAILED"]
     return "\n".join(messages) or None
 
 

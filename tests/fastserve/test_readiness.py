@@ -2,9 +2,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
-from fastserve.readiness import dashboard_headers
+from fastserve.readiness import dashboard_headers, why_failed
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"applications": {"a": {"status": "DEPLOY_FAILED", "message": "why"}}}', "why"),
+        ('{"applications": {"a": {"status": "DEPLOYING", "message": ""}}}', None),
+        ('{"applications": {"a": {}}}', None),
+        ('{"applications": null}', None),
+        ("{}", None),
+        ("[]", None),
+        ("not JSON", None),
+    ],
+)
+def test_a_dashboard_that_says_nothing_of_applications_gives_no_reason_and_breaks_no_watch(
+    body: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(url: str, **_: object) -> httpx.Response:
+        return httpx.Response(200, text=body, request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", get)
+    assert why_failed("http://dashboard", {}) == reason
 
 
 @pytest.fixture
