@@ -76,6 +76,10 @@ class Feeds:
         self._on_lost = on_lost
         self._feeds: dict[FeedAddress, asyncio.Task[Feed]] = {}
 
+    @property
+    def num_kept(self) -> int:
+        return len(self._feeds)
+
     async def reach(self, address: FeedAddress) -> Feed:
         """The feed to the ingress at `address`; the first call connects, those that come meanwhile wait for it.
 
@@ -85,6 +89,7 @@ class Feeds:
         opening = self._feeds.get(address)
         if opening is None or _has_ended(opening):
             opening = self._feeds[address] = asyncio.create_task(self._connect(address))
+            opening.add_done_callback(lambda _: self._drop_ended())  # it may have failed, and nobody ask again
         feed = await asyncio.shield(opening)
         if feed.is_lost:
             raise IngressGone(f"the ingress at {address.host}:{address.port} has hung up")
@@ -117,10 +122,13 @@ class Feeds:
         return feed
 
     def _forget(self, lost: Feed) -> None:
+        self._drop_ended()
+        self._on_lost(lost)
+
+    def _drop_ended(self) -> None:
         ended = [address for address, opening in self._feeds.items() if _has_ended(opening)]
         for address in ended:
             del self._feeds[address]
-        self._on_lost(lost)
 
 
 def _has_ended(opening: asyncio.Task[Feed]) -> bool:

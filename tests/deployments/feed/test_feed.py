@@ -216,6 +216,16 @@ async def test_an_ingress_that_cannot_be_reached_is_said_to_be_gone_each_time() 
             await replica.feeds.reach(address)
 
 
+async def test_nothing_is_kept_of_ingresses_that_could_not_be_reached() -> None:
+    feeds = Replica().feeds
+    for _ in range(3):
+        with pytest.raises(IngressGone):
+            await feeds.reach(FeedAddress(HOST, free_port(), b"s" * receiver.SECRET_BYTES))
+
+    await asyncio.sleep(0)
+    assert feeds.num_kept == 0
+
+
 async def test_an_ingress_that_hangs_up_at_once_gets_no_call_that_nobody_would_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
