@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ray.util import get_node_ip_address
 
 from cluster.actor_watchdog import watched
 from deployments.api.gate import Gate
-from deployments.api.grammar_check import GrammarCheck
+from deployments.api.grammar_check import GrammarCheck, GrammarJudge
 from deployments.api.ingress import create_api
 from deployments.api.model_service import ModelCard, ModelService
 from deployments.api.preprocess import Preprocessor
@@ -46,6 +47,7 @@ from scheduling.load import ClassObjective
 from scheduling.score import Stamp
 
 NUM_POOL_THREADS = 2
+TRIALS_END_WITHIN_S = 2.0
 
 
 @serve.ingress()
@@ -132,8 +134,7 @@ class IngressReplica:
             work.cancel()
         if hasattr(self, "_feed"):
             self._feed.close()
-            for model in self._models.values():
-                model.grammars.close()
+            await end_trials([model.grammars for model in self._models.values()])
 
     def _configure_queues(self, settings: IngressUserConfig) -> None:
         objectives = {name: ClassObjective(one.min_priority, one.ttft_s) for name, one in settings.classes.items()}
@@ -146,6 +147,16 @@ class IngressReplica:
         )
         for name in self._models:
             configure_queue(self._app_name, name, told)
+
+
+async def end_trials(judges: Iterable[GrammarJudge], within_s: float = TRIALS_END_WITHIN_S) -> None:
+    """Ends the processes that try grammars, off the event loop: each waits for the trial that runs in it.
+
+    One that takes longer ends with this process.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await asyncio.gather(*(asyncio.to_thread(judge.close) for judge in judges))
 
 
 def model_service(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +14,9 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
 from deployments.feed.receiver import TokenFeed
-from deployments.ingress_replica import model_service
+from deployments.ingress_replica import end_trials, model_service
 from engine.grammar import GrammarRefused
+from tests.deployments.fake_model import InProcessJudge
 from tests.engine.tokenizers import as_checkpoint_tokenizer
 
 CONTEXT = 2048
@@ -76,3 +79,28 @@ def test_the_ingress_tries_grammars_over_the_models_own_vocabulary(folder: Path)
     with pytest.raises(GrammarRefused):
         service.grammars.check('{"grammars": [{"json_schema": {"$ref": "#"}}]}')
     service.grammars.close()
+
+
+class _BusyJudge(InProcessJudge):
+    """Its close waits for a trial to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trial_ends = threading.Event()
+        self.is_closed = threading.Event()
+
+    def close(self) -> None:
+        self.trial_ends.wait(10)
+        self.is_closed.set()
+
+
+async def test_an_ingress_that_ends_waits_for_trials_of_grammars_beside_its_event_loop_and_not_for_long() -> None:
+    ends, never = _BusyJudge(), _BusyJudge()
+    async with asyncio.timeout(20):
+        ending = asyncio.create_task(end_trials([ends, never], within_s=0.2))
+        await asyncio.sleep(0.01)
+        ends.trial_ends.set()
+        await ending
+    assert ends.is_closed.wait(5)
+    assert not never.is_closed.is_set()
+    never.trial_ends.set()
