@@ -160,7 +160,8 @@ class DispatcherMachine(RuleBasedStateMachine):
     @rule(replica_id=replicas)
     def remove(self, replica_id: str) -> None:
         self.dispatcher.remove_replica(replica_id)
-        self.ends(self.held_by(replica_id))
+        held = self.held_by(replica_id)  # who was only granted may not know of it: that falls due, and waits again
+        self.ends([lease_id for lease_id in held if self.leases[lease_id].place is not Place.GRANTED])
         self.open_replicas.discard(replica_id)
 
     @rule(replica_id=replicas)

@@ -103,7 +103,10 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
     @rule(number=old_or_new)
     def say_again_that_it_gave_way(self, number: int) -> None:
         if (lease_id := self.pick(number, Place.PARKED, Place.MOVING)) is not None:
-            self.dispatcher.park(lease_id, self.leases[lease_id].replica_id)
+            lease = self.leases[lease_id]
+            self.dispatcher.park(lease_id, lease.replica_id)
+            told_again = [Moved(lease.replica_id, lease_id)] if lease.place is Place.MOVING else []
+            assert self.dispatcher.drain_events() == told_again
 
     @rule(number=old_or_new)
     def say_again_that_it_runs(self, number: int) -> None:
@@ -151,8 +154,10 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
         self.ask_again(lost)
 
     def remove(self, replica_id: str) -> None:
-        """The replica is dead: nobody there hears that those it had parked should move."""
-        lost, parked = self.on(replica_id, *HELD), self.on(replica_id, Place.PARKED)
+        """The replica is dead: nobody there hears that those it had parked should move. Who was only granted a place
+        there may not know of it: that falls due, and waits again."""
+        lost = self.on(replica_id, *(place for place in HELD if place is not Place.GRANTED))
+        parked = self.on(replica_id, Place.PARKED)
         before = self.dispatcher.drain_events()
         self.dispatcher.remove_replica(replica_id)
         moved = [event.lease_id for event in self.dispatcher.drain_events() if isinstance(event, Moved)]
