@@ -25,7 +25,7 @@ def run_python(
     env: Mapping[str, str] | None = None,
     on_tick: Callable[[], None] | None = None,
 ) -> None:
-    """Waits for `python ARGUMENTS` with `env` added to ours, calling `on_tick` every 0.2 s. It never outlives us.
+    """Waits for `python ARGUMENTS` with `env` added to ours, calling `on_tick` every 0.2 s. It ends with this call.
 
     Raises:
         PythonProcessError: it ended with another status than 0.
