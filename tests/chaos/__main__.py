@@ -14,7 +14,7 @@ import typer
 from tests.chaos.cluster import running_cluster
 from tests.chaos.disturbances import DISTURBANCES
 from tests.chaos.evidence import keep
-from tests.chaos.run import NOBODY, Report, chaos
+from tests.chaos.run import NOBODY, OVERLAP, Report, chaos
 
 
 def main(
@@ -22,6 +22,9 @@ def main(
     seed: Annotated[int, typer.Option(help="decides the order of the kinds, the victims and the questions")] = 0,
     kinds: Annotated[str, typer.Option(help="only these kinds, separated by commas")] = "",
     minutes: Annotated[float, typer.Option(min=1, help="no disturbance begins after so many")] = 240.0,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="share of them that the next one does not wait for")
+    ] = OVERLAP,
     keep_logs: Annotated[
         Path | None, typer.Option(help="a new folder for the logs of a run that lost anything")
     ] = None,
@@ -34,7 +37,8 @@ def main(
             chosen.remove("network")
         report = None
         try:
-            report = asyncio.run(chaos(cluster, seed, in_random_order(chosen, events, seed), _say, 60 * minutes))
+            kinds_in_order = in_random_order(chosen, events, seed)
+            report = asyncio.run(chaos(cluster, seed, kinds_in_order, _say, 60 * minutes, overlap))
         finally:
             if keep_logs is not None and (report is None or not report.is_clean):
                 typer.echo(f"{keep(cluster.folder, keep_logs)} logs kept in {keep_logs}")

@@ -25,7 +25,7 @@ CALM_WITHIN_S = 5.0
 WHOLE_WITHIN_S = 180.0
 ENDS_WITHIN_S = 240.0
 NOBODY = "nobody there"
-_ALSO = 0.25  # so often another event comes before the service has recovered from one
+OVERLAP = 0.25  # so often another event comes before the service has recovered from one
 Say = Callable[[str], None]
 
 
@@ -51,10 +51,12 @@ class Report:
         return self.books.balance and not self.left and (self.slack_s is None or self.slack_s >= 0)
 
 
-async def chaos(cluster: Cluster, seed: int, kinds: list[str], say: Say, within_s: float = math.inf) -> Report:
+async def chaos(
+    cluster: Cluster, seed: int, kinds: list[str], say: Say, within_s: float = math.inf, overlap: float = OVERLAP
+) -> Report:
     """Disturbs the service once for each of `kinds`, in this order, while a crowd asks it questions.
 
-    within_s: no disturbance begins after so long.
+    within_s: no disturbance begins after so long. overlap: the share of them that the next one does not wait for.
     """
     rng, began_s = random.Random(seed), time.monotonic()
     await until_whole(cluster)
@@ -66,7 +68,7 @@ async def chaos(cluster: Cluster, seed: int, kinds: list[str], say: Say, within_
     try:
         while kinds and time.monotonic() < began_s + within_s:
             batch = [kinds.pop(0)]
-            if kinds and rng.random() < _ALSO:
+            if kinds and rng.random() < overlap:
                 batch.append(kinds.pop(0))
             events += await _disturb(cluster, crowd, batch, rng, len(events), say)
             slacks_s += await _least_slack_s(cluster)
