@@ -31,6 +31,8 @@ def test_a_removed_replica_ends_what_ran_there_and_is_granted_nothing() -> None:
     dispatcher = make_dispatcher(make_replica(max_num_seqs=2))
     enqueue(dispatcher, "a", "b", "c")
     assert granted(dispatcher) == ["a", "b"]
+    for lease_id in ("a", "b"):
+        dispatcher.claim(lease_id, "replica-1")
     for _ in range(2):
         dispatcher.remove_replica("replica-1")
     assert dispatcher.num_running == 0
