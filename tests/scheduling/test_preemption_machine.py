@@ -157,7 +157,7 @@ class PreemptionMachine(PreemptingCluster, RuleBasedStateMachine):
         """The replica is dead: nobody there hears that those it had parked should move. Who was only granted a place
         there may not know of it: that falls due, and waits again."""
         lost = self.on(replica_id, *(place for place in HELD if place is not Place.GRANTED))
-        parked = self.on(replica_id, Place.PARKED)
+        parked = self.on(replica_id, Place.PARKED, Place.MOVING)
         before = self.dispatcher.drain_events()
         self.dispatcher.remove_replica(replica_id)
         moved = [event.lease_id for event in self.dispatcher.drain_events() if isinstance(event, Moved)]
