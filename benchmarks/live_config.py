@@ -6,6 +6,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ _DASHBOARD = re.compile(r"dashboard (http://\S+)")
 _APPLICATIONS = "/api/serve/applications/"
 _IN_FORCE_WITHIN_S = 60.0
 _LOOK_AGAIN_S = 0.2
+_SAID_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,11 @@ class LiveConfig:
         """For a service that was started with `document`.
 
         Raises:
-            ServerFailed: it has not said where its dashboard is.
+            ServerFailed: it has not said in time where its dashboard is.
         """
-        found = _DASHBOARD.search(service.log.read_text(errors="replace"))
-        if found is None:
-            raise ServerFailed("the service has not said where its dashboard is")
         port = urlsplit(service.base_url).port
         assert port is not None, "free_port gave it one"
-        return cls(found[1], on_port(document, port))
+        return cls(_dashboard_url(service.log), on_port(document, port))
 
     def set_user_config(self, user_config: dict[str, Any]) -> None:
         """Of the ingress. Returns when it is in force.
@@ -62,6 +61,16 @@ class LiveConfig:
                 return
             time.sleep(_LOOK_AGAIN_S)
         raise ServerFailed(f"{user_config} was not in force within {_IN_FORCE_WITHIN_S:g} s")
+
+
+def _dashboard_url(log: Path) -> str:
+    """Who asks the service itself may find it ready a moment before the command has said so."""
+    deadline_s = time.monotonic() + _SAID_WITHIN_S
+    while (found := _DASHBOARD.search(log.read_text(errors="replace"))) is None:
+        if time.monotonic() > deadline_s:
+            raise ServerFailed(f"the service has not said within {_SAID_WITHIN_S:g} s where its dashboard is")
+        time.sleep(_LOOK_AGAIN_S)
+    return found[1]
 
 
 def with_user_config(document: dict[str, Any], user_config: dict[str, Any]) -> dict[str, Any]:
