@@ -30,7 +30,7 @@ def test_an_orphan_that_ignores_sigterm_is_found_and_ended() -> None:
 
 
 ORPHAN_THAT_ENDS = """
-import subprocess, sys, time
+import os, subprocess, sys
 import psutil
 from fastserve.process_tree import adopt_orphans, reap_orphans
 adopt_orphans()
@@ -39,15 +39,13 @@ orphan = "import sys; sys.stdin.read()"
 parent = f'import subprocess, sys; print(subprocess.Popen([sys.executable, "-c", {orphan!r}]).pid)'
 with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
     orphan = psutil.Process(int(process.stdout.readline()))
-while orphan.status() != psutil.STATUS_ZOMBIE:
-    time.sleep(0.01)
+os.waitid(os.P_PID, orphan.pid, os.WEXITED | os.WNOWAIT)
 reap_orphans(child.pid)
 print(orphan.is_running(), child.poll())
 child.communicate(b"\\n")
 print(child.returncode)
 with subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"]) as child:
-    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     reap_orphans(child.pid)
     print(child.wait())
 """

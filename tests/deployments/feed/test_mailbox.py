@@ -52,13 +52,15 @@ async def test_a_call_that_starts_nowhere_has_failed_with_the_replica_that_it_wa
 
 @pytest.mark.usefixtures("_short_patience")
 async def test_a_call_that_has_started_or_waits_for_another_replica_may_take_its_time() -> None:
-    started, waiting = Mailbox(), Mailbox()
+    started, waiting, lost = Mailbox(), Mailbox(), Mailbox()
     started.expect("a", "r1")
     started.start(start("a"), object())
     waiting.expect("b", "r1")
     waiting.expect("b", None)
+    lost.expect("c", "r1")  # after them: when it is given up, they would have been
 
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        await lost.ended.wait()
 
     assert not started.ended.is_set()
     assert not waiting.ended.is_set()
