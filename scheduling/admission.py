@@ -99,26 +99,36 @@ class Admission:
         """Expected tokens of its tenant that were refused, will be back and were promised a place before it."""
         return self._bookings.num_tokens_from(newcomer.tenant, newcomer.stamp.priority)
 
+    def is_in_time(
+        self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float, *, is_promised: bool = False
+    ) -> bool:
+        """Whether it would start by its deadline, and within what its class may wait.
+
+        num_tokens_ahead: of those who wait; for one that was promised nothing, also of those who were.
+
+        A promise is broken only where the wait has become twice as long as it may be.
+        """
+        wait_s = self.wait_s(newcomer, num_tokens_ahead, now_s)
+        slack = PROMISE_SLACK if is_promised else 1.0
+        most_s = min(slack * self._max_wait_s(newcomer), _deadline_s(newcomer))
+        return wait_s is None or wait_s <= most_s
+
     def check_wait(
         self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float, *, is_promised: bool = False
     ) -> None:
-        """num_tokens_ahead: of those who wait; for one that was promised nothing, also of those who were.
-
-        A promise is broken only where the wait has become twice as long as it may be.
+        """Refuses one that is not in time, and books its return.
 
         Raises:
             DeadlineUnmeetable, WaitTooLong: it would start too late.
         """
-        wait_s = self.wait_s(newcomer, num_tokens_ahead, now_s)
-        if wait_s is None:
+        if self.is_in_time(newcomer, num_tokens_ahead, now_s, is_promised=is_promised):
             return
-        deadline_s = newcomer.ticket.deadline_s
-        max_wait_s = self.bounds.max_wait_of(newcomer.ticket.service_class)
-        slack = PROMISE_SLACK if is_promised else 1.0
-        if deadline_s is not None and wait_s > deadline_s:
+        wait_s = self.wait_s(newcomer, num_tokens_ahead, now_s)
+        assert wait_s is not None, "nothing is late before anything was measured"
+        deadline_s, max_wait_s = _deadline_s(newcomer), self._max_wait_s(newcomer)
+        if wait_s > deadline_s:
             raise DeadlineUnmeetable(deadline_s, wait_s, self._book_return(newcomer, wait_s - deadline_s, now_s))
-        if wait_s > slack * max_wait_s:
-            raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, wait_s - max_wait_s, now_s))
+        raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, wait_s - max_wait_s, now_s))
 
     def limits_for(self, newcomer: QueuedTicket, reserved_for_others: float) -> WaitingLimits:
         """What counts for it: some of the room is kept for others.
@@ -139,6 +149,9 @@ class Admission:
         if backlog.num_waiting < limits.max_waiting and most_tokens is not None:
             return QueueTokensFull(backlog.num_tokens, most_tokens, retry_after_s)
         return QueueFull(backlog.num_waiting, limits.max_waiting, retry_after_s)
+
+    def _max_wait_s(self, newcomer: QueuedTicket) -> float:
+        return self.bounds.max_wait_of(newcomer.ticket.service_class)
 
     def _rate_for(self, newcomer: QueuedTicket, now_s: float) -> float | None:
         """Expected tokens a second that higher priorities, as they arrive lately, leave to this one."""
@@ -168,6 +181,11 @@ def reserved_for_others(
     total = sum(weights.values())
     shares = {other: TENANTS_SHARE * max_waiting * weight / total for other, weight in weights.items()}
     return sum(max(0.0, share - num_waiting.get(other, 0)) for other, share in shares.items() if other != tenant)
+
+
+def _deadline_s(queued: QueuedTicket) -> float:
+    """Infinite for none."""
+    return math.inf if queued.ticket.deadline_s is None else queued.ticket.deadline_s
 
 
 def _identity(queued: QueuedTicket) -> Identity:

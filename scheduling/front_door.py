@@ -39,10 +39,7 @@ class FrontDoor:
         """
         self._quotas.check(newcomer.ticket.claim, now_s)
         is_promised = self._admission.claim(newcomer, now_s)
-        if not self._granting.could_serve(newcomer):
-            num_promised = 0.0 if is_promised else self._admission.num_promised(newcomer)
-            num_ahead = self._room.queue.tokens_ahead(newcomer, num_promised)
-            self._admission.check_wait(newcomer, num_ahead, now_s, is_promised=is_promised)
+        self._check_wait(newcomer, is_promised, now_s, grant_heads)
         self._room.enter(newcomer)
         shed = []
         if self._lacks_room(newcomer, is_promised):
@@ -52,6 +49,33 @@ class FrontDoor:
         self._admission.let_in(newcomer, now_s)
         self._quotas.charge(newcomer.ticket.claim, now_s)
         return shed
+
+    def _check_wait(
+        self, newcomer: QueuedTicket, is_promised: bool, now_s: float, grant_heads: Callable[[float], None]
+    ) -> None:
+        """Nobody is refused for its wait while slots are idle: those who came with it are granted theirs first.
+
+        Raises:
+            DeadlineUnmeetable, WaitTooLong: it is refused.
+        """
+        if self._starts_in_time(newcomer, is_promised, now_s):
+            return
+        if self._granting.has_free_slot:
+            grant_heads(now_s)
+        if not self._granting.could_serve(newcomer):
+            num_ahead = self._num_ahead(newcomer, is_promised)
+            self._admission.check_wait(newcomer, num_ahead, now_s, is_promised=is_promised)
+
+    def _starts_in_time(self, newcomer: QueuedTicket, is_promised: bool, now_s: float) -> bool:
+        if self._granting.could_serve(newcomer):
+            return True
+        num_ahead = self._num_ahead(newcomer, is_promised)
+        return self._admission.is_in_time(newcomer, num_ahead, now_s, is_promised=is_promised)
+
+    def _num_ahead(self, newcomer: QueuedTicket, is_promised: bool) -> float:
+        """Expected tokens of those who run before it."""
+        num_promised = 0.0 if is_promised else self._admission.num_promised(newcomer)
+        return self._room.queue.tokens_ahead(newcomer, num_promised)
 
     def _limits_for(self, newcomer: QueuedTicket) -> WaitingLimits:
         """Those in force, less the room that is kept for others."""

@@ -6,7 +6,7 @@ import pytest
 
 from scheduling.admission import AdmissionBounds
 from scheduling.dispatcher import Dispatcher
-from scheduling.errors import QueueFull
+from scheduling.errors import QueueFull, WaitTooLong
 from scheduling.request import Ticket
 from scheduling.score import ScorePolicy
 from tests.factories import make_replica, make_ticket
@@ -73,3 +73,20 @@ def test_what_bulk_work_was_promised_takes_no_room_from_standard_work() -> None:
     dispatcher.cancel("w0")
     dispatcher.enqueue(ticket("standard"), "ingress", 4)
     assert "standard" in waiting(dispatcher, now_s=4)
+
+
+def test_nobody_is_refused_for_a_promise_while_slots_are_idle() -> None:
+    """They come together: none has been granted its slot yet when the next one asks."""
+    dispatcher = full()
+    for number in range(ROOM // 2):
+        refused(dispatcher, ticket(f"more{number}"))
+    dispatcher.reconfigure(dispatcher.policy, AdmissionBounds(max_waiting=ROOM, max_wait_s=0.001))
+    for lease_id in ["runs", *waiting(dispatcher, now_s=4)]:
+        dispatcher.cancel(lease_id)
+    dispatcher.register_replica(make_replica("r1", max_num_seqs=3))
+    together = [f"anew{number}" for number in range(3)]
+    for lease_id in together:
+        dispatcher.enqueue(ticket(lease_id), "ingress", 4)
+    assert granted(dispatcher, now_s=4) == together
+    with pytest.raises(WaitTooLong):
+        dispatcher.enqueue(ticket("one too many"), "ingress", 4)
