@@ -59,6 +59,8 @@ def ray_environment(given: Mapping[str, str], run_folder: Path, haproxy: HAProxy
         "RAY_TMPDIR": given.get("TMPDIR", "/tmp"),  # Ray's sessions and their logs stay where its tools look for them
         "RAY_AUTH_MODE": "disabled",  # a token file that happens to lie in the home folder would switch it on
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Each request is a task, and each of the last so many tasks (Ray: 100,000) takes 2 kB of its control service.
+        "RAY_task_events_max_num_task_in_gcs": "10000",
         "RAY_worker_niceness": "0",  # Ray's 15 lets every other process of the machine go before the ranks' steps
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "1",  # how soon a dead queue actor is replaced
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",  # HAProxy forgets a replica within a second

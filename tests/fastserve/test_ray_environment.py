@@ -94,6 +94,14 @@ def test_every_variable_that_we_set_is_one_that_this_ray_reads() -> None:
     assert [name for name in ours if f'"{name}"' not in sources] == []
 
 
+def test_rays_control_service_keeps_few_of_the_requests_that_are_over() -> None:
+    import ray
+
+    name = "task_events_max_num_task_in_gcs"  # the program itself says which names it reads
+    assert name.encode() in (Path(ray.__file__).parent / "core/src/ray/gcs/gcs_server").read_bytes()
+    assert int(ray_environment({}, FOLDER, None)[f"RAY_{name}"]) <= 10_000
+
+
 def test_ray_and_serve_do_less_often_what_they_do_all_the_time() -> None:
     environment = ray_environment({}, FOLDER, None)
 
