@@ -111,8 +111,9 @@ def result_of(victim: str, undisturbed: list[StreamRead], rounds: list[Round]) -
     failures = [
         read.error or f"{read.text!r} instead of {whole.text!r}" for read, whole in pairs if not read.is_as(whole)
     ]
-    delays = [read.added_delay_s for each in rounds for read in each.reads if read.replica_id == each.lost]
-    return VictimResult(victim, len(pairs), len(pairs) - len(failures), delays, distinct_reasons(failures))
+    moved = [read.added_delay_s for each in rounds for read in each.reads if read.replica_id == each.lost]
+    stayed = [read.added_delay_s for each in rounds for read in each.reads if read.replica_id != each.lost]
+    return VictimResult(victim, len(pairs), len(pairs) - len(failures), moved, stayed, distinct_reasons(failures))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,11 @@ def test_a_stream_that_differs_in_anything_is_not_the_same(other: dict[str, obje
 
 
 def test_only_streams_of_the_lost_replica_count_as_moved() -> None:
-    stayed = replace(WHOLE, replica_id="r2")
-    result = result_of("rank", [WHOLE, WHOLE], [Round("r1", [WHOLE, stayed])])
-    assert (result.num_streams, result.num_same, len(result.delays_s)) == (2, 2, 1)
+    moved = replace(WHOLE, arrivals_s=[0.0, 0.5, 0.6, 0.7])
+    stayed = replace(WHOLE, replica_id="r2", arrivals_s=[0.0, 0.1, 0.2, 0.4])
+    result = result_of("rank", [WHOLE, WHOLE], [Round("r1", [moved, stayed])])
+    assert (result.num_streams, result.num_same) == (2, 2)
+    assert (result.delays_s, result.stayed_delays_s) == ([pytest.approx(0.4)], [pytest.approx(0.1)])
 
 
 def test_a_report_says_whether_all_is_whole() -> None:
@@ -45,7 +47,7 @@ def test_a_report_says_whether_all_is_whole() -> None:
     load = FailoverLoad(16, 96, 2, {})
     report = FailoverReport("2026-01-31", "python -m benchmarks.failover", "0123", MACHINE, load, [good])
     assert report.is_whole
-    assert "| rank | 1 | 1 | 1 |" in report.to_markdown()
+    assert "| rank | 1 | 1 | 1 | 0.00 s | 0.00 s | - | - |" in report.to_markdown()
     report = replace(report, victims=[good, bad])
     assert not report.is_whole
     assert "'ab' instead of 'abc'" in report.to_markdown()
