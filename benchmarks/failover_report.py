@@ -70,7 +70,7 @@ class FailoverReport:
 
     def _table(self) -> str:
         head = (
-            "| killed | streams | same text and usage | moved | added delay p50 | p99 | of those that stayed, p50 | p99 |\n"
+            "| killed | streams | same text and usage | moved | added delay p50 | p99 | of who stayed p50 | p99 |\n"
             "|---|---:|---:|---:|---:|---:|---:|---:|"
         )
         rows = [
@@ -83,9 +83,9 @@ class FailoverReport:
     def _how_to_read(self) -> str:
         return (
             "Same: as the same request undisturbed, in the same company. Added delay: by how much the longest "
-            "gap of a stream is longer than its median gap. The second replica takes the streams that move one after the "
-            "other, beside its own, and the successor of the first loads its model meanwhile: what those that stayed "
-            "were late by is the machine's own."
+            "gap of a stream is longer than its median gap. The second replica takes the streams that move one after "
+            "the other, beside its own, and the successor of the first loads its model meanwhile: the streams that "
+            "stayed show what the machine and the newcomers' company cost everybody."
         )
 
 
