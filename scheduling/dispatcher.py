@@ -159,7 +159,8 @@ class Dispatcher:
     def observe_service(self, replica_id: str, num_served: int, now_s: float) -> None:
         """The replica has computed so many tokens since its start: what waits is predicted from that."""
         rate = self._admission.rate
-        rate.observe(replica_id, num_served, self._advance(now_s), is_busy=self._room.backlog().num_waiting > 0)
+        is_busy = self._room.backlog().num_waiting > 0 or not self._fleet.has_free_slot
+        rate.observe(replica_id, num_served, self._advance(now_s), is_busy=is_busy)
         if (tokens_per_s := rate.tokens_per_s) is not None:
             self._room.queue.turns.set_rate(tokens_per_s)
 

@@ -46,3 +46,26 @@ class FadedMean:
     @property
     def value(self) -> float:
         return self._sum / self._weight
+
+
+class FadedShare:
+    """How much of what there was, over about the last `memory` observations: the large ones count for more.
+
+    Before the first it is all, and the first is as good as preceded by one of its size that was all.
+    """
+
+    def __init__(self, memory: float) -> None:
+        self._memory = memory
+        self._part: FadedMean | None = None
+        self._whole: FadedMean | None = None
+
+    def observe(self, part: float, whole: float) -> None:
+        """whole: above 0."""
+        if self._part is None or self._whole is None:
+            self._part, self._whole = FadedMean(self._memory, whole), FadedMean(self._memory, whole)
+        self._part.observe(part)
+        self._whole.observe(whole)
+
+    @property
+    def value(self) -> float:
+        return 1.0 if self._part is None or self._whole is None else self._part.value / self._whole.value

@@ -53,15 +53,14 @@ class FrontDoor:
     def _check_wait(
         self, newcomer: QueuedTicket, is_promised: bool, now_s: float, grant_heads: Callable[[float], None]
     ) -> None:
-        """Nobody is refused for its wait while slots are idle: those who came with it are granted theirs first.
+        """Nobody is refused for its wait that has a place: those who came with it are granted theirs first.
 
         Raises:
             DeadlineUnmeetable, WaitTooLong: it is refused.
         """
         if self._starts_in_time(newcomer, is_promised, now_s):
             return
-        if self._granting.has_free_slot:
-            grant_heads(now_s)
+        grant_heads(now_s)
         if not self._granting.could_serve(newcomer):
             num_ahead = self._num_ahead(newcomer, is_promised)
             self._admission.check_wait(newcomer, num_ahead, now_s, is_promised=is_promised)

@@ -33,11 +33,6 @@ class Granting:
             if not served:
                 return
 
-    @property
-    def has_free_slot(self) -> bool:
-        """Whether some replica has; for whom is another matter."""
-        return self._fleet.has_free_slot
-
     def could_serve(self, newcomer: QueuedTicket) -> bool:
         """Whether it would not wait at all: it comes before all who do, and there is a place for it."""
         head = self._room.head()

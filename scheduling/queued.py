@@ -48,3 +48,7 @@ class Backlog:
 
     num_waiting: int
     num_tokens: int
+
+    def without(self, queued: QueuedTicket) -> Backlog:
+        """What waits beside one of those who do."""
+        return Backlog(self.num_waiting - 1, self.num_tokens - queued.ticket.num_tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduling.faded import FadedMean, FadedRate
+from scheduling.faded import FadedRate, FadedShare
 
 MEMORY_S = 20.0
 _RELEASES_REMEMBERED = 64
@@ -21,7 +21,7 @@ class _Meter:
 
 
 class ServiceRate:
-    """Tokens a second of all replicas together, from what each says that it has computed, while somebody waits.
+    """Tokens a second of all replicas together, from what each says that it has computed, while all have enough to do.
 
     A replica with a few sequences is slower than a full one, so that idle times say nothing about what a queue waits
     for. One that has not been measured yet counts like the mean of the others.
@@ -32,10 +32,11 @@ class ServiceRate:
     def __init__(self) -> None:
         self._meters: dict[str, _Meter] = {}
         self._sum_per_s, self._num_measured = 0.0, 0
-        self._share_used = FadedMean(_RELEASES_REMEMBERED, first=1.0)
+        self._share_used = FadedShare(_RELEASES_REMEMBERED)
 
     def observe(self, replica_id: str, num_served: int, now_s: float, *, is_busy: bool) -> None:
-        """A replica's count of tokens since its start. is_busy: somebody waits for a place now."""
+        """A replica's count of tokens since its start. is_busy: somebody waits for a place now, or nobody
+        would find one: were it the former alone, a rate at which nobody may wait would never be measured again."""
         meter = self._meters.setdefault(replica_id, _Meter(num_served, now_s, FadedRate(MEMORY_S)))
         elapsed_s, num_new = now_s - meter.read_s, num_served - meter.num_served
         if is_busy and meter.was_busy and elapsed_s > 0 and num_new >= 0:
@@ -51,7 +52,7 @@ class ServiceRate:
     def observe_release(self, num_expected: int, num_served: int) -> None:
         """A request has ended that was expected to come to so many tokens."""
         if num_expected > 0:
-            self._share_used.observe(num_served / num_expected)
+            self._share_used.observe(num_served, num_expected)
 
     @property
     def tokens_per_s(self) -> float | None:

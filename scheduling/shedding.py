@@ -29,8 +29,10 @@ def make_room(
 def _shed_below(newcomer: QueuedTicket, room: WaitingRoom, limits: WaitingLimits) -> list[QueuedTicket] | None:
     """Those who gave way; None when the newcomer would have to, and then everyone is where they were.
 
-    Only work below standard priority gives way, and only to a higher key.
+    Only work below standard priority gives way, and only to a higher key. Where more waits than may wait for this
+    newcomer, because others may use room that it may not, it makes room for itself and for no more.
     """
+    limits = limits.at_least(room.backlog().without(newcomer))
     victims: list[QueuedTicket] = []
     while limits.are_exceeded_by(room.backlog()):
         lowest = room.queue.lowest()

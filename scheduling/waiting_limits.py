@@ -30,3 +30,10 @@ class WaitingLimits:
         if num_tokens is not None:
             num_tokens = max(1, num_tokens * most // self.max_waiting)
         return WaitingLimits(most, num_tokens)
+
+    def at_least(self, backlog: Backlog) -> WaitingLimits:
+        """Limits that so much does not exceed."""
+        num_tokens = self.max_waiting_tokens
+        if num_tokens is not None:
+            num_tokens = max(num_tokens, backlog.num_tokens)
+        return WaitingLimits(max(self.max_waiting, backlog.num_waiting), num_tokens)

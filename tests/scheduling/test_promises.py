@@ -90,3 +90,19 @@ def test_nobody_is_refused_for_a_promise_while_slots_are_idle() -> None:
     assert granted(dispatcher, now_s=4) == together
     with pytest.raises(WaitTooLong):
         dispatcher.enqueue(ticket("one too many"), "ingress", 4)
+
+
+def test_urgent_requests_that_come_together_are_not_refused_for_one_another_where_each_may_take_a_place() -> None:
+    dispatcher = Dispatcher(ScorePolicy(), AdmissionBounds())
+    dispatcher.register_replica(make_replica("r1", max_num_seqs=4, parked_limit=4))
+    bulk = [f"bulk{number}" for number in range(5)]
+    for lease_id in bulk:
+        dispatcher.enqueue(ticket(lease_id, -10), "ingress", 0)
+    for lease_id in granted(dispatcher):
+        dispatcher.claim(lease_id, "r1")
+    for second in range(1, 4):
+        dispatcher.observe_service("r1", 10 * second, second)
+    urgent = [f"urgent{number}" for number in range(4)]
+    for lease_id in urgent:
+        dispatcher.enqueue(make_ticket(lease_id, priority=10, deadline_s=2.5), "ingress", 4)
+    assert granted(dispatcher, now_s=4) == urgent

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from scheduling.admission import AdmissionBounds
 from scheduling.arrivals import ArrivalMeter
+from scheduling.errors import WaitTooLong
 from scheduling.faded import FadedRate
 from scheduling.service_rate import ServiceRate
+from tests.factories import make_dispatcher, make_replica, make_ticket
 
 
 def serve(rate: ServiceRate, per_s: float, seconds: int, *, replica_id: str = "r", since_s: int = 0) -> None:
@@ -76,6 +79,32 @@ def test_answers_that_end_early_make_the_expected_work_go_faster() -> None:
     for _ in range(1_000):
         rate.observe_release(num_expected=300, num_served=60)
     assert rate.expected_tokens_per_s == pytest.approx(2_500, rel=0.05)
+
+
+def test_a_large_answer_says_more_of_what_is_used_than_a_small_one() -> None:
+    """Half of the requests use all of little, half a tenth of much: as a mean of shares that would be 55 %."""
+    rate = ServiceRate()
+    serve(rate, 500, 60)
+    for _ in range(1_000):
+        rate.observe_release(num_expected=10, num_served=10)
+        rate.observe_release(num_expected=1_000, num_served=100)
+    assert rate.expected_tokens_per_s == pytest.approx(500 * 1_010 / 110, rel=0.05)
+
+
+def test_a_rate_at_which_nobody_may_wait_is_measured_again_while_all_slots_are_taken() -> None:
+    dispatcher = make_dispatcher(make_replica("r", max_num_seqs=1), bounds=AdmissionBounds(max_wait_s=60))
+    for lease_id in ("runs", "waits"):
+        dispatcher.enqueue(make_ticket(lease_id), "ingress", 0)
+    [(_, grant)] = dispatcher.dispatch(0)
+    dispatcher.claim(grant.lease_id, "r")
+    for second in range(200):  # the engine stands still, but for a token
+        dispatcher.observe_service("r", min(second, 1), float(second))
+    dispatcher.cancel("waits")
+    with pytest.raises(WaitTooLong):
+        dispatcher.enqueue(make_ticket("refused"), "ingress", 200)
+    for second in range(200, 260):
+        dispatcher.observe_service("r", 400 * (second - 200), float(second))
+    dispatcher.enqueue(make_ticket("let in"), "ingress", 260)
 
 
 @pytest.mark.parametrize("per_s", [0.5, 20.0])

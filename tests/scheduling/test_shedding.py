@@ -93,6 +93,17 @@ def test_as_many_give_way_as_the_tokens_need() -> None:
     assert waiting(dispatcher) == ["0", "newcomer", "1"]
 
 
+def test_one_makes_room_for_one_however_much_waits_that_may_only_wait_for_others() -> None:
+    """The urgent ones have taken their eighth, beside as much bulk work as standard work would leave room for."""
+    dispatcher = make_dispatcher(bounds=AdmissionBounds(max_waiting=80))
+    for number in range(80):
+        enqueue(dispatcher, f"{number}", priority=-10 if number < 70 else 10)
+    enqueue(dispatcher, "standard")
+    assert shed(dispatcher) == ["69"]
+    enqueue(dispatcher, "another")
+    assert shed(dispatcher) == ["68"]
+
+
 def test_nobody_is_shed_when_that_would_not_make_enough_room() -> None:
     dispatcher = full_queue(0, 0, 0, -1, max_waiting_tokens=90)
     dispatcher.reconfigure(dispatcher.policy, AdmissionBounds(max_waiting=10, max_waiting_tokens=90))
