@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scheduling.arrivals import ArrivalMeter
 from scheduling.bookings import Bookings, Identity
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
+from scheduling.overtaken_work import seconds_to_serve
 from scheduling.queued import Backlog, QueuedTicket
+from scheduling.score import ScorePolicy
 from scheduling.service_rate import ServiceRate
 from scheduling.waiting_limits import WaitingLimits
 
 URGENT_SHARE = 1 / 8  # of the room, for those above standard priority
 PROMISE_SLACK = 2.0
-LEAST_SHARE = 0.1  # of the rate, that those are taken to leave to the others
 _ROUNDING_S = 1e-6
 TENANTS_SHARE = 1 / 2  # of the room, kept for the tenants by weight where there are several
 
@@ -62,10 +63,11 @@ class AdmissionBounds:
 
 
 class Admission:
-    """Predicts waits, applies the bounds and answers those who are refused."""
+    """Predicts waits, applies the bounds and answers those who are refused. policy: tells the one in force."""
 
-    def __init__(self, bounds: AdmissionBounds) -> None:
+    def __init__(self, bounds: AdmissionBounds, policy: Callable[[], ScorePolicy]) -> None:
         self.set_bounds(bounds)
+        self._policy = policy
         self.rate = ServiceRate()
         self._arrivals = ArrivalMeter()
         self._bookings = Bookings()
@@ -87,9 +89,9 @@ class Admission:
         self._arrivals.observe(newcomer.stamp.priority, newcomer.ticket.need.expected, now_s)
 
     def wait_s(self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float) -> float | None:
-        """Seconds until it would start behind so many expected tokens; None while nothing has been measured."""
-        rate = self._rate_for(newcomer, now_s)
-        return None if rate is None else (num_tokens_ahead + newcomer.ticket.need.expected) / rate
+        """Seconds until it would start behind so many expected tokens, and behind those of higher priorities, as they
+        arrive lately, for as long as these go first; None while nothing has been measured."""
+        return self._served_in_s(newcomer, num_tokens_ahead + newcomer.ticket.need.expected, now_s)
 
     def num_returning(self, newcomer: QueuedTicket) -> float:
         """How many of its tenant, of no lower priority, will be back and were promised a place before it."""
@@ -142,9 +144,8 @@ class Admission:
 
     def refusal(self, refused: QueuedTicket, backlog: Backlog, limits: WaitingLimits, now_s: float) -> QueueFull:
         """The error for one that finds `backlog` in its way, or must give way. Books its return: make one for each."""
-        promised = self.num_promised(refused)
-        rate = self._rate_for(refused, now_s) or math.inf
-        retry_after_s = self._book_return(refused, (promised + refused.ticket.need.expected) / rate, now_s)
+        num_tokens = self.num_promised(refused) + refused.ticket.need.expected
+        retry_after_s = self._book_return(refused, self._served_in_s(refused, num_tokens, now_s) or 0.0, now_s)
         most_tokens = limits.max_waiting_tokens
         if backlog.num_waiting < limits.max_waiting and most_tokens is not None:
             return QueueTokensFull(backlog.num_tokens, most_tokens, retry_after_s)
@@ -153,12 +154,12 @@ class Admission:
     def _max_wait_s(self, newcomer: QueuedTicket) -> float:
         return self.bounds.max_wait_of(newcomer.ticket.service_class)
 
-    def _rate_for(self, newcomer: QueuedTicket, now_s: float) -> float | None:
-        """Expected tokens a second that higher priorities, as they arrive lately, leave to this one."""
-        rate = self.rate.expected_tokens_per_s
+    def _served_in_s(self, newcomer: QueuedTicket, num_tokens: float, now_s: float) -> float | None:
+        rate, policy = self.rate.expected_tokens_per_s, self._policy()
         if rate is None:
             return None
-        return max(rate - self._arrivals.per_s_above(newcomer.stamp.priority, now_s), LEAST_SHARE * rate)
+        above = self._arrivals.above(newcomer.stamp.priority, now_s)
+        return seconds_to_serve(num_tokens, rate, ((policy.overtakes_for_s(levels), per_s) for levels, per_s in above))
 
     def _book_return(self, refused: QueuedTicket, wait_s: float, now_s: float) -> float:
         """Whole seconds, as clients are told, and a place at the end of them."""

@@ -21,10 +21,10 @@ class ArrivalMeter:
         if len(self._tokens) > _MAX_LEVELS:
             del self._tokens[min(self._tokens, key=lambda level: self._tokens[level])]
 
-    def per_s_above(self, priority: float, now_s: float) -> float:
-        """Tokens a second that go before whoever comes now with this priority."""
+    def above(self, priority: float, now_s: float) -> list[tuple[float, float]]:
+        """By how much each priority above this one is, and its tokens a second."""
         self._fade(now_s)
-        return sum(tokens for level, tokens in self._tokens.items() if level > priority) / MEMORY_S
+        return [(level - priority, tokens / MEMORY_S) for level, tokens in self._tokens.items() if level > priority]
 
     def _fade(self, now_s: float) -> None:
         if self._faded_to_s is not None and now_s > self._faded_to_s:

@@ -52,7 +52,7 @@ class Dispatcher:
         sent_timeout_s: float = 10.0,
     ) -> None:
         self._room = WaitingRoom(policy)
-        self._admission = Admission(bounds)
+        self._admission = Admission(bounds, lambda: self._room.policy)
         self._fleet = Fleet()
         self._leases = LeaseDesk(self._fleet, policy, claim_timeout_s, sent_timeout_s)
         self._quotas = Quotas()

@@ -162,6 +162,10 @@ class ScorePolicy:
             return 0.0
         return self.alpha / self.beta * levels if self.bounds_overtaking else math.copysign(math.inf, levels)
 
+    def overtakes_for_s(self, levels: float) -> float:
+        """For how much of its wait a request is overtaken by those who come later, `levels` of priority above it."""
+        return max(0.0, self.head_start_s(levels)) if self.name in ("aged", "strict") else 0.0
+
     def has_weights_of(self, other: ScorePolicy) -> bool:
         """Whether both order every pair of requests alike by construction, whatever their epochs."""
         return replace(self, epoch=0, as_of_s=0.0) == replace(other, epoch=0, as_of_s=0.0)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 class WorkAhead:
     """Expected tokens of those who wait, by tenant and key.
 
-    Keys are counted in steps of `grain`: a place's own step counts by half. The cost of a question is the number of
-    steps in use, not of those who wait.
+    Keys are counted in steps of `grain`: whoever waits in a newcomer's own step came before it. The cost of a question
+    is the number of steps in use, not of those who wait.
     """
 
     def __init__(self, grain: float) -> None:
@@ -42,13 +42,9 @@ class WorkAhead:
         )
         return own + sum(others)
 
-    def _own(self, tenant: str, key: float) -> float:
+    def _own(self, tenant: str, key: float) -> int:
         step = self._step(key)
-        own = 0.0
-        for other, num_tokens in self._by_tenant.get(tenant, {}).items():
-            if other >= step:
-                own += num_tokens if other > step else num_tokens / 2
-        return own
+        return sum(num_tokens for other, num_tokens in self._by_tenant.get(tenant, {}).items() if other >= step)
 
     def _step(self, key: float) -> int:
         return math.floor(key / self._grain)

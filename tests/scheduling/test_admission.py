@@ -10,16 +10,17 @@ import pytest
 from scheduling.admission import Admission, AdmissionBounds, reserved_for_others
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
 from scheduling.queued import Backlog, QueuedTicket
-from scheduling.score import Stamp
+from scheduling.score import ScorePolicy, Stamp
 from scheduling.waiting_limits import WaitingLimits
 from tests.factories import make_ticket
 
+STRICT = ScorePolicy(name="strict")
 COST = 100  # expected tokens of each request here
 
 
-def make_admission(tokens_per_s: float | None = None, **bounds: Any) -> Admission:
+def make_admission(tokens_per_s: float | None = None, policy: ScorePolicy = STRICT, **bounds: Any) -> Admission:
     """An admission that has watched a minute of steady service."""
-    admission = Admission(AdmissionBounds(**bounds))
+    admission = Admission(AdmissionBounds(**bounds), lambda: policy)
     if tokens_per_s is not None:
         for second in range(60):
             admission.rate.observe("r", int(second * tokens_per_s), float(second), is_busy=True)

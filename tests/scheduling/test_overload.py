@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from scheduling.admission import PROMISE_SLACK, AdmissionBounds
+from scheduling.dispatcher import Dispatcher
+from scheduling.errors import WaitTooLong
 from scheduling.request import Ticket
+from scheduling.score import PolicyName, ScorePolicy
 from tests.factories import make_dispatcher, make_ticket
 from tests.scheduling.overload import CAPACITY_PER_S, NUM_SLOTS, NUM_TOKENS, SLOT_TOKENS_PER_S, Outcome, Overload
 
@@ -66,6 +69,39 @@ def test_urgent_requests_are_let_in_and_start_first_however_much_standard_work_c
     waits_s = [wait_s for number, wait_s in outcome.waits_s.items() if number > 1_000_000]
     assert len(waits_s) >= num_urgent - 1
     assert statistics.quantiles(waits_s, n=20)[-1] <= SERVICE_S
+
+
+@pytest.mark.parametrize("name", ["aged", "fcfs", "strict", "sjf", "skip_join_mlfq"])
+def test_of_those_who_come_at_once_as_many_are_let_in_as_start_within_the_bound(name: PolicyName) -> None:
+    dispatcher = make_dispatcher(policy=ScorePolicy(name=name), bounds=AdmissionBounds(max_wait_s=MAX_WAIT_S))
+    overload = Overload(dispatcher)
+    overload.offer(1.5 * CAPACITY_PER_S, SECONDS, one)
+    overload.run(SECONDS / 2)
+    num_more = int(MAX_WAIT_S * CAPACITY_PER_S) - dispatcher.num_waiting
+    num_let_in = sum(is_let_in(dispatcher, one(2_000_000 + number, 0), overload.now_s) for number in range(200))
+    assert abs(num_let_in - num_more) <= 0.1 * MAX_WAIT_S * CAPACITY_PER_S
+
+
+def test_bulk_that_may_wait_for_longer_than_the_head_start_of_others_is_let_in_and_starts() -> None:
+    """Standard work alone is more than can be served, and goes before bulk work for a hundred seconds."""
+    bounds = AdmissionBounds(max_wait_s=MAX_WAIT_S, max_wait_s_by_class={"flex": 300.0})
+    dispatcher = make_dispatcher(bounds=bounds)
+    overload = Overload(dispatcher)
+    overload.offer(1.2 * CAPACITY_PER_S, SECONDS, one)
+    bulk = partial(one, priority=-10, service_class="flex")
+    num_bulk = overload.offer(0.1 * CAPACITY_PER_S, SECONDS, bulk, first=1_000_000)
+    outcome = overload.run(SECONDS)
+    waits_s = [wait_s for number, wait_s in outcome.waits_s.items() if number > 1_000_000]
+    assert len(waits_s) >= 0.4 * num_bulk, "those of the last hundred seconds and more wait still"
+    assert max(waits_s) <= 200
+
+
+def is_let_in(dispatcher: Dispatcher, ticket: Ticket, now_s: float) -> bool:
+    try:
+        dispatcher.enqueue(ticket, "ingress", now_s)
+    except WaitTooLong:
+        return False
+    return True
 
 
 def test_a_tenant_that_sends_a_hundred_times_more_does_not_delay_another() -> None:

@@ -120,10 +120,10 @@ def test_arrivals_count_for_those_below_them_and_are_forgotten() -> None:
     for second in range(300):
         arrivals.observe(5, 40, float(second))
         arrivals.observe(0, 10, float(second))
-    assert arrivals.per_s_above(0, 299) == pytest.approx(40, rel=0.05)
-    assert arrivals.per_s_above(-1, 299) == pytest.approx(50, rel=0.05)
-    assert arrivals.per_s_above(5, 299) == 0
-    assert arrivals.per_s_above(-1, 1_000) == pytest.approx(0, abs=0.01)
+    assert arrivals.above(0, 299) == [(5, pytest.approx(40, rel=0.05))]
+    assert sorted(arrivals.above(-1, 299)) == [(1, pytest.approx(10, rel=0.05)), (6, pytest.approx(40, rel=0.05))]
+    assert arrivals.above(5, 299) == []
+    assert arrivals.above(-1, 1_000) == [(6, pytest.approx(0, abs=0.01)), (1, pytest.approx(0, abs=0.01))]
 
 
 def test_no_number_of_priorities_grows_the_account() -> None:

@@ -12,7 +12,7 @@ keys = st.integers(min_value=-50, max_value=50)
 
 
 @given(st.lists(st.tuples(keys, st.integers(1, 500)), max_size=40), keys, st.integers(0, 40))
-def test_work_under_higher_keys_lies_ahead_and_half_of_that_under_the_same(
+def test_work_under_higher_keys_lies_ahead_and_so_does_that_under_the_same(
     entries: list[tuple[int, int]], key: int, num_removed: int
 ) -> None:
     work = WorkAhead(grain=1.0)
@@ -21,8 +21,7 @@ def test_work_under_higher_keys_lies_ahead_and_half_of_that_under_the_same(
     for each, num_tokens in entries[:num_removed]:
         work.add("t", each, -num_tokens)
     left = entries[num_removed:]
-    expected = sum(n for each, n in left if each > key) + sum(n for each, n in left if each == key) / 2
-    assert work.of("t", key, {}) == expected
+    assert work.of("t", key, {}) == sum(num_tokens for each, num_tokens in left if each >= key)
 
 
 def test_other_tenants_are_served_beside_by_weight_as_long_as_they_have_work() -> None:
