@@ -18,7 +18,7 @@ from deployments.generate_call import GenerateCall
 from deployments.queueing.client import QueueClient
 from deployments.queueing.lines import queue_line
 from deployments.queueing.messages import Release, SendFailed
-from scheduling.leases import RecentIds
+from scheduling.recent_ids import RecentIds
 from scheduling.request import Grant
 
 REPLICA_APPEARS_S = (

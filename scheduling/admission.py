@@ -11,6 +11,7 @@ from scheduling.bookings import Bookings, Identity
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
 from scheduling.overtaken_work import seconds_to_serve
 from scheduling.queued import Backlog, QueuedTicket
+from scheduling.recent_ids import RecentIds
 from scheduling.score import ScorePolicy
 from scheduling.service_rate import ServiceRate
 from scheduling.waiting_limits import WaitingLimits
@@ -18,6 +19,7 @@ from scheduling.waiting_limits import WaitingLimits
 URGENT_SHARE = 1 / 8  # of the room, for those above standard priority
 PROMISE_SLACK = 2.0
 _ROUNDING_S = 1e-6
+_RETURNS_REMEMBERED = 4_096
 TENANTS_SHARE = 1 / 2  # of the room, kept for the tenants by weight where there are several
 
 
@@ -71,6 +73,7 @@ class Admission:
         self.rate = ServiceRate()
         self._arrivals = ArrivalMeter()
         self._bookings = Bookings()
+        self._returned = RecentIds(_RETURNS_REMEMBERED)  # requests of which a choice was promised a place by now
 
     @property
     def bounds(self) -> AdmissionBounds:
@@ -81,8 +84,16 @@ class Admission:
         self._limits = WaitingLimits(bounds.max_waiting, bounds.max_waiting_tokens)
 
     def claim(self, newcomer: QueuedTicket, now_s: float) -> bool:
-        """Whether the newcomer was refused before, told to come back, and has."""
-        return self._bookings.claim(_identity(newcomer), now_s)
+        """Whether the newcomer was refused before, told to come back, and has.
+
+        Each choice of a request is told a time of its own, and the client of one: who comes then, comes with all.
+        """
+        identity = _identity(newcomer)
+        request = f"{newcomer.tenant}/{newcomer.ticket.request_id}"
+        is_claimed = self._bookings.claim(identity, now_s, is_with_another=request in self._returned)
+        if is_claimed:
+            self._returned.add(request)
+        return is_claimed
 
     def let_in(self, newcomer: QueuedTicket, now_s: float) -> None:
         """It waits or runs now."""

@@ -79,11 +79,14 @@ class Bookings:
         self._ends.push(number, (due_s + LATE_S + LATE_SHARE * wait_s,))
         self._count(identity, 1, num_tokens)
 
-    def claim(self, identity: Identity, now_s: float) -> bool:
-        """Whether this client was promised a place by now; the promise is kept once."""
+    def claim(self, identity: Identity, now_s: float, *, is_with_another: bool = False) -> bool:
+        """Whether this client was promised a place by now; the promise is kept once.
+
+        is_with_another: it comes with one that was, so that its own place may be due later.
+        """
         self.expire(now_s)
         first = self._due[identity].first() if identity in self._due else None
-        if first is None or self._bookings[first].due_s - EARLY_S > now_s:
+        if first is None or (self._bookings[first].due_s - EARLY_S > now_s and not is_with_another):
             return False
         self._drop(first)
         self._share_kept.observe(1.0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from scheduling.admission import Admission, reserved_for_others
+from scheduling.errors import SchedulingError
 from scheduling.events import Shed
 from scheduling.granting import Granting
 from scheduling.lease_desk import LeaseDesk
@@ -37,18 +38,26 @@ class FrontDoor:
         Raises:
             QueueFull, WaitTooLong, DeadlineUnmeetable, QuotaSpent, LargerThanQuota: it is refused.
         """
-        self._quotas.check(newcomer.ticket.claim, now_s)
+        claim = newcomer.ticket.claim
+        self._quotas.check(claim, now_s)
+        try:
+            shed = self._place(newcomer, now_s, grant_heads)
+        except SchedulingError:
+            self._quotas.settle(claim, newcomer.ticket.num_tokens, num_served=0)  # charged with the choices before it
+            raise
+        self._admission.let_in(newcomer, now_s)
+        self._quotas.charge(claim, now_s)
+        return shed
+
+    def _place(self, newcomer: QueuedTicket, now_s: float, grant_heads: Callable[[float], None]) -> list[Shed]:
         is_promised = self._admission.claim(newcomer, now_s)
         self._check_wait(newcomer, is_promised, now_s, grant_heads)
         self._room.enter(newcomer)
-        shed = []
         if self._lacks_room(newcomer, is_promised):
             grant_heads(now_s)
             if newcomer.lease_id in self._room:
-                shed = self._make_room(newcomer, is_promised, now_s)
-        self._admission.let_in(newcomer, now_s)
-        self._quotas.charge(newcomer.ticket.claim, now_s)
-        return shed
+                return self._make_room(newcomer, is_promised, now_s)
+        return []
 
     def _check_wait(
         self, newcomer: QueuedTicket, is_promised: bool, now_s: float, grant_heads: Callable[[float], None]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduling.fleet import Fleet
-from scheduling.leases import Lease, LeaseStatus, LeaseTable, RecentIds
+from scheduling.leases import Lease, LeaseStatus, LeaseTable
 from scheduling.queued import QueuedTicket
+from scheduling.recent_ids import RecentIds
 from scheduling.request import Grant
 from scheduling.score import ScorePolicy
 

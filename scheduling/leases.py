@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -133,20 +132,3 @@ class LeaseTable:
 
     def of(self, owner: str) -> list[str]:
         return [lease.lease_id for lease in self._leases.values() if lease.owner == owner]
-
-
-class RecentIds:
-    """Remembers the ids that were added last, so that a message which comes late is known for one."""
-
-    def __init__(self, max_remembered: int) -> None:
-        self._max_remembered = max_remembered
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, item_id: str) -> bool:
-        return item_id in self._ids
-
-    def add(self, item_id: str) -> None:
-        self._ids[item_id] = None
-        self._ids.move_to_end(item_id)
-        if len(self._ids) > self._max_remembered:
-            self._ids.popitem(last=False)

@@ -20,12 +20,13 @@ def make_ticket(
     tenant: str = "default",
     service_class: str = "standard",
     content: str = "",
+    request_id: str = "",
     prefixes: tuple[str, ...] = (),
     claim: QuotaClaim | None = None,
 ) -> Ticket:
     return Ticket(
         lease_id=lease_id,
-        request_id=f"request-of-{lease_id}",
+        request_id=request_id or f"request-of-{lease_id}",
         priority=priority,
         num_prompt_tokens=num_prompt_tokens,
         max_output_tokens=max_output_tokens,

@@ -158,3 +158,12 @@ def test_whoever_comes_when_it_was_told_to_is_let_in_before_those_who_come_anew(
         admission.check_wait(newcomer(), 1_900, 60)
     assert admission.num_promised(newcomer(number=2)) == COST
     assert admission.claim(newcomer(number=3), 60 + refused.value.retry_after_s)
+
+
+def test_all_choices_of_a_request_come_back_with_the_one_that_was_told_the_earliest_time() -> None:
+    admission = make_admission(tokens_per_s=50, max_waiting=1)
+    told_s = [refusal(admission, Backlog(2, 1), now_s=100).retry_after_s for _ in range(3)]
+    again = [newcomer(number=number, request_id="again") for number in range(4)]
+    assert told_s == [2, 4, 6]
+    assert [admission.claim(each, 102) for each in again] == [True, True, True, False]
+    assert not admission.claim(newcomer(number=9, request_id="another"), 102)

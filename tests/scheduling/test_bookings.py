@@ -37,6 +37,12 @@ def test_equal_requests_have_a_promise_each() -> None:
     assert [bookings.claim(ONE, 110), bookings.claim(ONE, 110), bookings.claim(ONE, 112)] == [True, False, True]
 
 
+def test_who_comes_with_one_that_is_due_need_not_be_due_itself_but_must_have_been_promised_a_place() -> None:
+    bookings = booked(10, 40)
+    assert bookings.claim(ONE, 110)
+    assert [bookings.claim(ONE, 110, is_with_another=True) for _ in range(2)] == [True, False]
+
+
 def test_equal_requests_have_the_earliest_of_their_promises_kept_first() -> None:
     bookings = booked(60, 10)
     assert [bookings.claim(ONE, 110), bookings.claim(ONE, 110), bookings.claim(ONE, 160)] == [True, False, True]

@@ -160,3 +160,18 @@ def test_all_choices_of_a_request_are_let_in_or_refused_together() -> None:
     for choice in range(3):
         dispatcher.release(f"one {choice}", num_served=10)
     assert not is_spent(dispatcher, LIMIT - 30)
+
+
+def test_a_choice_that_is_refused_is_given_back_what_it_was_charged_with_the_others() -> None:
+    dispatcher = dispatcher_with_quota(max_waiting=1, max_num_seqs=1)
+    choices = [
+        replace(ticket(f"choice {number}", LIMIT // 2), claim=QuotaClaim("account", "both", LIMIT, number))
+        for number in range(2)
+    ]
+    dispatcher.enqueue(ticket("runs", charge_id="free"), "ingress", -100)
+    assert granted(dispatcher, -100) == ["runs"]
+    dispatcher.enqueue(choices[0], "ingress", 0)
+    with pytest.raises(QueueFull):
+        dispatcher.enqueue(choices[1], "ingress", 0)
+    dispatcher.cancel("choice 0")
+    assert not is_spent(dispatcher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduling.leases import RecentIds
+from scheduling.recent_ids import RecentIds
 
 
 def test_the_leases_that_ended_last_are_remembered_and_older_ones_make_room() -> None:
