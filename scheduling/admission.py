@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from scheduling.arrivals import ArrivalMeter
 from scheduling.bookings import Bookings, Identity
 from scheduling.errors import DeadlineUnmeetable, QueueFull, QueueTokensFull, WaitTooLong
-from scheduling.overtaken_work import seconds_to_serve
+from scheduling.overtaken_work import LEAST_SHARE, seconds_to_serve
 from scheduling.queued import Backlog, QueuedTicket
 from scheduling.recent_ids import RecentIds
 from scheduling.score import ScorePolicy
@@ -112,6 +112,16 @@ class Admission:
         """Expected tokens of its tenant that were refused, will be back and were promised a place before it."""
         return self._bookings.num_tokens_from(newcomer.tenant, newcomer.stamp.priority)
 
+    def num_in_the_way(self, newcomer: QueuedTicket, share_of_rate: float, now_s: float) -> float:
+        """Of those, as many as it must wait for, that nobody who comes back in time is late.
+
+        share_of_rate: of what is served, that its tenant's requests get.
+        """
+        stamp, rate = newcomer.stamp, self.rate.expected_tokens_per_s or 0.0
+        above_per_s = sum(per_s for _, per_s in self._overtaking(stamp.priority, now_s))
+        left_per_s = share_of_rate * max(rate - above_per_s, LEAST_SHARE * rate)
+        return self._bookings.num_tokens_in_the_way(newcomer.tenant, stamp.priority, left_per_s, now_s)
+
     def is_in_time(
         self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float, *, is_promised: bool = False
     ) -> bool:
@@ -127,9 +137,17 @@ class Admission:
         return wait_s is None or wait_s <= most_s
 
     def check_wait(
-        self, newcomer: QueuedTicket, num_tokens_ahead: float, now_s: float, *, is_promised: bool = False
+        self,
+        newcomer: QueuedTicket,
+        num_tokens_ahead: float,
+        num_tokens_before_return: float,
+        now_s: float,
+        *,
+        is_promised: bool = False,
     ) -> None:
         """Refuses one that is not in time, and books its return.
+
+        num_tokens_before_return: what lies ahead of one that comes back after all who were promised a place.
 
         Raises:
             DeadlineUnmeetable, WaitTooLong: it would start too late.
@@ -137,11 +155,12 @@ class Admission:
         if self.is_in_time(newcomer, num_tokens_ahead, now_s, is_promised=is_promised):
             return
         wait_s = self.wait_s(newcomer, num_tokens_ahead, now_s)
-        assert wait_s is not None, "nothing is late before anything was measured"
+        after_all_s = self.wait_s(newcomer, max(num_tokens_before_return, num_tokens_ahead), now_s)
+        assert wait_s is not None and after_all_s is not None, "nothing is late before anything was measured"
         deadline_s, max_wait_s = _deadline_s(newcomer), self._max_wait_s(newcomer)
         if wait_s > deadline_s:
-            raise DeadlineUnmeetable(deadline_s, wait_s, self._book_return(newcomer, wait_s - deadline_s, now_s))
-        raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, wait_s - max_wait_s, now_s))
+            raise DeadlineUnmeetable(deadline_s, wait_s, self._book_return(newcomer, after_all_s - deadline_s, now_s))
+        raise WaitTooLong(wait_s, max_wait_s, self._book_return(newcomer, after_all_s - max_wait_s, now_s))
 
     def limits_for(self, newcomer: QueuedTicket, reserved_for_others: float) -> WaitingLimits:
         """What counts for it: some of the room is kept for others.
@@ -166,11 +185,16 @@ class Admission:
         return self.bounds.max_wait_of(newcomer.ticket.service_class)
 
     def _served_in_s(self, newcomer: QueuedTicket, num_tokens: float, now_s: float) -> float | None:
-        rate, policy = self.rate.expected_tokens_per_s, self._policy()
+        rate = self.rate.expected_tokens_per_s
         if rate is None:
             return None
-        above = self._arrivals.above(newcomer.stamp.priority, now_s)
-        return seconds_to_serve(num_tokens, rate, ((policy.overtakes_for_s(levels), per_s) for levels, per_s in above))
+        return seconds_to_serve(num_tokens, rate, self._overtaking(newcomer.stamp.priority, now_s))
+
+    def _overtaking(self, priority: float, now_s: float) -> list[tuple[float, float]]:
+        """Of those above as they arrive lately: for how long they go first, and their tokens a second."""
+        policy, above = self._policy(), self._arrivals.above(priority, now_s)
+        until_s = [(policy.overtakes_for_s(levels), per_s) for levels, per_s in above]
+        return [each for each in until_s if each[0] > 0]
 
     def _book_return(self, refused: QueuedTicket, wait_s: float, now_s: float) -> float:
         """Whole seconds, as clients are told, and a place at the end of them."""

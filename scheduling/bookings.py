@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduling.faded import FadedMean
 from scheduling.lazy_heap import LazyHeap
@@ -13,6 +13,7 @@ EARLY_S = 1.0  # a client that comes so much before its time is let in
 LATE_S = 5.0  # and so much after it, and as a share of what it was told:
 LATE_SHARE = 0.1
 _REMEMBERED = 64
+_GRAINS_OF_A_WAIT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,30 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class _Booking:
+    """counts_from_s: the time that it is due, rounded down: those far off are counted together."""
+
     identity: Identity
     due_s: float
+    counts_from_s: int
     num_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Promised:
-    """How many places, and tokens."""
+    """How many places, and tokens: in all, and by when they are due, not to the second."""
 
     number: int = 0
     num_tokens: int = 0
+    by_due: dict[int, int] = field(default_factory=dict)
+
+    def count(self, booking: _Booking, sign: int) -> None:
+        self.number += sign
+        self.num_tokens += sign * booking.num_tokens
+        left = self.by_due.get(booking.counts_from_s, 0) + sign * booking.num_tokens
+        if left:
+            self.by_due[booking.counts_from_s] = left
+        else:
+            self.by_due.pop(booking.counts_from_s, None)
 
 
 class Bookings:
@@ -67,6 +81,19 @@ class Bookings:
         """Their tokens."""
         return sum(each.num_tokens for each in self._from(tenant, priority)) * self._share_kept.value
 
+    def num_tokens_in_the_way(self, tenant: str, priority: float, tokens_per_s: float, now_s: float) -> float:
+        """Of those tokens, as many as a newcomer must wait for, so that nobody is late who comes when it was told to.
+
+        Of higher levels, all. Of its own, whoever comes back is behind it, and what is served until then, at
+        `tokens_per_s`, is out of the way: what counts is the most that would be left when any of them is due.
+        """
+        own = self._promised.get(tenant, {}).get(math.floor(priority), _Promised())
+        share, before, most = self._share_kept.value, 0.0, 0.0
+        for counts_from_s, num_tokens in sorted(own.by_due.items()):
+            before += share * num_tokens
+            most = max(most, before - tokens_per_s * max(0.0, counts_from_s - now_s))
+        return self.num_tokens_from(tenant, priority) - share * own.num_tokens + most
+
     def make(self, identity: Identity, wait_s: float, num_tokens: int, now_s: float) -> None:
         """The client was told to come back after `wait_s`. Without a place to be promised nothing is."""
         self.expire(now_s)
@@ -74,10 +101,11 @@ class Bookings:
             return
         self._num_made += 1
         number, due_s = str(self._num_made), now_s + wait_s
-        self._bookings[number] = _Booking(identity, due_s, num_tokens)
+        booking = _Booking(identity, due_s, _rounded_down(due_s, wait_s), num_tokens)
+        self._bookings[number] = booking
         self._due.setdefault(identity, LazyHeap()).push(number, (due_s,))
         self._ends.push(number, (due_s + LATE_S + LATE_SHARE * wait_s,))
-        self._count(identity, 1, num_tokens)
+        self._count(booking, 1)
 
     def claim(self, identity: Identity, now_s: float, *, is_with_another: bool = False) -> bool:
         """Whether this client was promised a place by now; the promise is kept once.
@@ -105,20 +133,24 @@ class Bookings:
         if not len(due):
             del self._due[booking.identity]
         self._ends.discard(number)
-        self._count(booking.identity, -1, -booking.num_tokens)
+        self._count(booking, -1)
 
     def _from(self, tenant: str, priority: float) -> list[_Promised]:
         lowest = math.floor(priority)
         return [promised for level, promised in self._promised.get(tenant, {}).items() if level >= lowest]
 
-    def _count(self, identity: Identity, number: int, num_tokens: int) -> None:
-        levels = self._promised.setdefault(identity.tenant, {})
-        level = math.floor(identity.priority)
-        before = levels.get(level, _Promised())
-        after = _Promised(before.number + number, before.num_tokens + num_tokens)
-        if after.number:
-            levels[level] = after
-            return
-        del levels[level]
+    def _count(self, booking: _Booking, sign: int) -> None:
+        identity = booking.identity
+        levels, level = self._promised.setdefault(identity.tenant, {}), math.floor(identity.priority)
+        promised = levels.setdefault(level, _Promised())
+        promised.count(booking, sign)
+        if not promised.number:
+            del levels[level]
         if not levels:
             del self._promised[identity.tenant]
+
+
+def _rounded_down(due_s: float, wait_s: float) -> int:
+    """To seconds, or to a power of two of them that is an eighth of the wait at most: so that times are few."""
+    grain_s = 1 << math.floor(math.log2(max(1.0, wait_s / _GRAINS_OF_A_WAIT)))
+    return math.floor(due_s / grain_s) * grain_s

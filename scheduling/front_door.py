@@ -71,19 +71,28 @@ class FrontDoor:
             return
         grant_heads(now_s)
         if not self._granting.could_serve(newcomer):
-            num_ahead = self._num_ahead(newcomer, is_promised)
-            self._admission.check_wait(newcomer, num_ahead, now_s, is_promised=is_promised)
+            num_ahead = self._num_ahead(newcomer, is_promised, now_s)
+            before_return = self._room.queue.tokens_ahead(newcomer, self._admission.num_promised(newcomer))
+            self._admission.check_wait(newcomer, num_ahead, before_return, now_s, is_promised=is_promised)
 
     def _starts_in_time(self, newcomer: QueuedTicket, is_promised: bool, now_s: float) -> bool:
         if self._granting.could_serve(newcomer):
             return True
-        num_ahead = self._num_ahead(newcomer, is_promised)
+        num_ahead = self._num_ahead(newcomer, is_promised, now_s)
         return self._admission.is_in_time(newcomer, num_ahead, now_s, is_promised=is_promised)
 
-    def _num_ahead(self, newcomer: QueuedTicket, is_promised: bool) -> float:
-        """Expected tokens of those who run before it."""
-        num_promised = 0.0 if is_promised else self._admission.num_promised(newcomer)
+    def _num_ahead(self, newcomer: QueuedTicket, is_promised: bool, now_s: float) -> float:
+        """Expected tokens of those who run before it, or must not be late for it."""
+        num_promised = 0.0
+        if not is_promised:
+            num_promised = self._admission.num_in_the_way(newcomer, self._share_of_rate(newcomer.tenant), now_s)
         return self._room.queue.tokens_ahead(newcomer, num_promised)
+
+    def _share_of_rate(self, tenant: str) -> float:
+        """Of what is served, that this tenant's requests get beside those of the others who wait."""
+        weights, waiting = self._room.queue.tenant_weights, self._room.queue.num_waiting_by_tenant()
+        own = weights.get(tenant, 1.0)
+        return own / (own + sum(weights.get(other, 1.0) for other in waiting if other != tenant))
 
     def _limits_for(self, newcomer: QueuedTicket) -> WaitingLimits:
         """Those in force, less the room that is kept for others."""

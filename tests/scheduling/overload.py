@@ -60,15 +60,16 @@ class Overload:
         heapq.heappush(self._events, (when_s, self._num_events, event))
 
     def offer(self, rate_per_s: float, seconds: float, ticket: Callable[[int, int], Ticket], first: int = 0) -> int:
-        when_s, number = 0.0, first
-        while (when_s := when_s + self.random.expovariate(rate_per_s)) < seconds:
+        """`rate_per_s` clients a second from now on, for so many seconds; returns how many there will be."""
+        when_s, number, until_s = self.now_s, first, self.now_s + seconds
+        while (when_s := when_s + self.random.expovariate(rate_per_s)) < until_s:
             number += 1
             client = Client(number, ticket)
             self.at(when_s, lambda client=client: self._send(client))  # type: ignore[misc]
         return number - first
 
     def run(self, until_s: float) -> Outcome:
-        for second in range(int(until_s)):
+        for second in range(int(self.now_s), int(until_s)):
             self.at(second + 0.5, self._report)
         while self._events and self._events[0][0] <= until_s:
             when_s, _, event = heapq.heappop(self._events)

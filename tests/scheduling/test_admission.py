@@ -103,14 +103,14 @@ def test_the_wait_is_the_work_ahead_and_ones_own_over_what_is_served() -> None:
 
 
 def test_nothing_is_refused_for_its_wait_before_anything_was_measured() -> None:
-    make_admission(max_wait_s=0.001).check_wait(newcomer(deadline_s=0.001), 1e9, 0)
+    make_admission(max_wait_s=0.001).check_wait(newcomer(deadline_s=0.001), 1e9, 1e9, 0)
 
 
 def test_one_that_would_wait_too_long_is_refused_and_told_when_it_would_not() -> None:
     admission = make_admission(tokens_per_s=50, max_wait_s=30)
-    admission.check_wait(newcomer(), 1_400, 60)
+    admission.check_wait(newcomer(), 1_400, 1_400, 60)
     with pytest.raises(WaitTooLong) as refused:
-        admission.check_wait(newcomer(), 1_900, 60)
+        admission.check_wait(newcomer(), 1_900, 1_900, 60)
     assert (refused.value.predicted_wait_s, refused.value.max_wait_s) == (pytest.approx(40), 30)
     assert refused.value.retry_after_s == 10
 
@@ -118,14 +118,14 @@ def test_one_that_would_wait_too_long_is_refused_and_told_when_it_would_not() ->
 def test_a_class_may_have_a_bound_of_its_own() -> None:
     admission = make_admission(tokens_per_s=50, max_wait_s=30, max_wait_s_by_class={"urgent": 5})
     with pytest.raises(WaitTooLong):
-        admission.check_wait(newcomer(service_class="urgent"), 400, 60)
+        admission.check_wait(newcomer(service_class="urgent"), 400, 400, 60)
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
     admission = make_admission(tokens_per_s=50)
-    admission.check_wait(newcomer(deadline_s=21), 900, 60)
+    admission.check_wait(newcomer(deadline_s=21), 900, 900, 60)
     with pytest.raises(DeadlineUnmeetable) as refused:
-        admission.check_wait(newcomer(deadline_s=19), 900, 60)
+        admission.check_wait(newcomer(deadline_s=19), 900, 900, 60)
     assert refused.value.predicted_wait_s == pytest.approx(20)
 
 
@@ -155,7 +155,7 @@ def test_the_answer_never_exceeds_its_limit() -> None:
 def test_whoever_comes_when_it_was_told_to_is_let_in_before_those_who_come_anew() -> None:
     admission = make_admission(tokens_per_s=50, max_wait_s=30)
     with pytest.raises(WaitTooLong) as refused:
-        admission.check_wait(newcomer(), 1_900, 60)
+        admission.check_wait(newcomer(), 1_900, 1_900, 60)
     assert admission.num_promised(newcomer(number=2)) == COST
     assert admission.claim(newcomer(number=3), 60 + refused.value.retry_after_s)
 

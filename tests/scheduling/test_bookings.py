@@ -106,3 +106,36 @@ def test_priorities_count_by_whole_levels_so_that_many_of_them_make_nobody_slow(
     assert Counted.num_compared < 100
     bookings.expire(1000)
     assert bookings.num_tokens_from("default", -100) == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens_per_s", "in_the_way"),
+    [(0, 90), (1, 80), (2, 70), (3, 60), (10, 0)],
+    ids=["nothing is served", "all three in ten seconds", "two of three", "the next to the last", "all are out of it"],
+)
+def test_what_is_served_before_a_promise_is_due_is_out_of_a_newcomers_way(
+    tokens_per_s: float, in_the_way: float
+) -> None:
+    bookings = booked(10, 10, 10)
+    assert bookings.num_tokens_in_the_way("default", 0, tokens_per_s, 100) == in_the_way
+
+
+def test_the_promise_that_would_be_kept_the_latest_is_the_one_that_counts() -> None:
+    bookings = booked(1, 2, 30)
+    assert bookings.num_tokens_in_the_way("default", 0, 10, 100) == 60 - 2 * 10
+    assert bookings.num_tokens_in_the_way("default", 0, 10, 103) == 60, "two are due and have not come yet"
+
+
+def test_promises_of_higher_levels_count_in_full_and_those_of_lower_ones_not_at_all() -> None:
+    bookings = booked(50, identity=OTHER)
+    assert bookings.num_tokens_in_the_way("default", 0, 10, 100) == 30
+    assert bookings.num_tokens_in_the_way("default", 6, 10, 100) == 0
+
+
+def test_the_times_that_promises_are_due_are_told_apart_as_far_as_it_matters() -> None:
+    bookings = booked(*(float(wait_s) for wait_s in range(1, 3_601)))
+    [promised] = bookings._promised["default"].values()
+    assert len(promised.by_due) <= 128
+    assert sum(promised.by_due.values()) == promised.num_tokens == 30 * 3_600
+    bookings.expire(10_000)
+    assert not bookings._promised

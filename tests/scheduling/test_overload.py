@@ -96,6 +96,24 @@ def test_bulk_that_may_wait_for_longer_than_the_head_start_of_others_is_let_in_a
     assert max(waits_s) <= 200
 
 
+def test_promises_that_are_due_later_keep_nobody_out_of_a_queue_that_has_emptied() -> None:
+    """All who wait go away; those who were refused beside them come back as they were told, and are let in too."""
+    dispatcher = make_dispatcher(bounds=AdmissionBounds(max_wait_s=60.0))
+    overload = Overload(dispatcher)
+    overload.offer(6 * CAPACITY_PER_S, 60, one)
+    overload.run(60)
+    for view in dispatcher.snapshot(60).waiting:
+        dispatcher.cancel(view.lease_id)
+    num_refused = overload.outcome.num_first_refused
+    num_newcomers = overload.offer(0.6 * CAPACITY_PER_S, 60, one, first=1_000_000)
+    outcome = overload.run(120)
+    assert num_refused > 300
+    assert num_newcomers > 50
+    assert outcome.num_first_refused == num_refused
+    assert outcome.num_let_in_on_return >= 0.95 * outcome.num_returned
+    assert max(outcome.waits_s.values()) <= 60 + SERVICE_S
+
+
 def is_let_in(dispatcher: Dispatcher, ticket: Ticket, now_s: float) -> bool:
     try:
         dispatcher.enqueue(ticket, "ingress", now_s)
