@@ -37,6 +37,14 @@ class Completions:
     hold: threading.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    _taking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def take(self, body: dict[str, Any], key: str | None) -> int:
+        """Keeps what is asked for; its number. Each request has a thread of its own."""
+        with self._taking:
+            self.asked.append(body)
+            self.keys.append(key)
+            return len(self.asked) - 1
 
 
 class _Answering(BaseHTTPRequestHandler):
@@ -48,9 +56,8 @@ class _Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.completions.asked.append(body)
-        self.completions.keys.append(self.headers["authorization"])
-        if len(self.completions.asked) - 1 in self.completions.refused:
+        number = self.completions.take(body, self.headers["authorization"])
+        if number in self.completions.refused:
             self._send(self.completions.refused_with, b'{"error": {"message": "queue full"}}')
             return
         if self.completions.together is not None:

@@ -39,7 +39,8 @@ async def pooled(server: Counting) -> AsyncIterator[ConnectionPool]:
             yield pool
 
 
-async def test_as_many_connections_are_opened_as_are_in_use_at_once() -> None:
+async def test_as_many_connections_are_opened_as_are_in_use_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_pool, "_FRESH_S", 600.0)
     server = Counting(at_once=3)
     async with pooled(server) as pool:
         for _ in range(2):

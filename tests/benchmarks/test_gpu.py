@@ -117,7 +117,7 @@ def test_a_part_that_gives_nothing_says_why(work: object, argument: object, time
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the command takes the GPU where there is one")
 def test_the_whole_command_runs_on_cpu_with_a_tiny_model(tmp_path: Path) -> None:
     sizes = ["--batch", "1", "--batch", "3", "--prompt-tokens", "20", "--output-tokens", "16", "--prefill-tokens", "64"]

@@ -12,8 +12,10 @@ from fastserve.own_process import in_process
 from tests.engine.tiny_models import make_tiny_model
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_load_in_its_own_process_gives_times_and_bytes(tmp_path: Path) -> None:
-    load = in_process(load_once, str(make_tiny_model(tmp_path, "llama")), timeout_s=120)
+    load = in_process(load_once, str(make_tiny_model(tmp_path, "llama")), timeout_s=240)
     assert min(load.load_s, load.first_read_s, load.again_s) > 0
     assert load.peak_bytes > load.kept_bytes > 10_000
 

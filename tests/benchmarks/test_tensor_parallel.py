@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.tensor_parallel import Pairs, TensorParallelReport, compare
 from fastserve.machine import this_machine
 from tests.engine.tiny_models import make_tiny_model
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_both_sides_generate_at_every_number_of_sequences(tmp_path: Path) -> None:
     found = compare("tiny", str(make_tiny_model(tmp_path, "llama", vocab_size=40_200)), [1, 3], num_pairs=2)
     assert [pairs.num_sequences for pairs in found] == [1, 3]

@@ -19,14 +19,15 @@ from cluster.actor_watchdog import ActorWatchdog
 ENDS_WITHIN_S = 20
 BEAT_S = 0.2
 ROOT = Path(__file__).parents[2]
-#: Tells the process id of its watchdog at each beat; hangs when it is told to.
+#: Tells the process id of its watchdog at each beat, and of none that has ended; hangs when it is told to.
 ACTOR = f"""
 import asyncio, sys, threading, time
 import psutil
 from cluster.actor_watchdog import watched
 
 def told():
-    print(*[child.pid for child in psutil.Process().children()], flush=True)
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    print(*[child.pid for child in children], flush=True)
     return map(int, sys.argv[1:])
 
 async def act():
@@ -47,15 +48,15 @@ class Actor:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", ACTOR, str(self.dependent.pid)]
         self.process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
-        self.watchdog = self.next_watchdog()
+        self.watchdog = psutil.Process(self.next_watchdog())
         self.next_watchdog()  # so that the beat before this one has told it of the dependent
 
-    def next_watchdog(self) -> psutil.Process:
-        """The one that runs at the next beat."""
+    def next_watchdog(self) -> int:
+        """The process id of the one that runs at the next beat. It may have ended since."""
         pids: list[str] = []
         while len(pids) != 1:
             pids = self.process.stdout.readline().split()
-        return psutil.Process(int(pids[0]))
+        return int(pids[0])
 
     def end(self) -> None:
         for process in (self.process, self.dependent):
@@ -113,14 +114,15 @@ def test_dependents_do_not_outlive_an_actor_that_is_killed(actor: Actor) -> None
 
 def test_an_actor_that_is_well_is_left_alone(actor: Actor) -> None:
     for _ in range(15):  # beats: more than may be missed
-        assert actor.next_watchdog() == actor.watchdog
+        assert actor.next_watchdog() == actor.watchdog.pid
     assert actor.dependent.is_running()
 
 
 def test_a_watchdog_that_dies_gets_a_successor(actor: Actor) -> None:
     actor.watchdog.kill()
-    while (successor := actor.next_watchdog()) == actor.watchdog:
+    while (pid := actor.next_watchdog()) == actor.watchdog.pid:
         continue
+    successor = psutil.Process(pid)
 
     actor.process.send_signal(signal.SIGSTOP)
     assert actor.process.wait(ENDS_WITHIN_S) == -signal.SIGKILL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -21,9 +22,10 @@ from deployments.app import replica_resources
 from deployments.config import ModelConfig
 from deployments.serve_config import load_serve_config
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
-ENDS_WITHIN_S = 10
+STARTS_WITHIN_S = 120
+ENDS_WITHIN_S = 30
 GPU_CONFIG = Path(__file__).parents[2] / "serve_config.gpu.yaml"
 
 
@@ -55,7 +57,7 @@ class ToyRank:
 def placement(ray_cluster: None) -> Iterator[RankPlacement]:
     bundles = ReplicaResources(num_ranks=2, replica_num_cpus=0.1, rank_num_cpus=0.3, rank_num_gpus=1).bundles()
     group = placement_group(bundles, strategy="STRICT_PACK")
-    ray.get(group.ready(), timeout=30)
+    ray.get(group.ready(), timeout=STARTS_WITHIN_S)
     yield RankPlacement(group, bundles)
     remove_placement_group(group)
 
@@ -68,7 +70,10 @@ class PidRank(ToyRank):
 
 
 async def wait_for_end(pids: list[int]) -> None:
-    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, ENDS_WITHIN_S)
     assert not alive
 
@@ -118,7 +123,7 @@ async def test_a_rank_that_cannot_load_fails_the_group_by_number(placement: Rank
     group = RankGroup(ToyRank, 2, {}, placement)
 
     with pytest.raises(RankFailed, match="rank 1 cannot load") as failed:
-        await asyncio.wait_for(group.load(True), 60)
+        await asyncio.wait_for(group.load(True), STARTS_WITHIN_S)
 
     assert failed.value.rank == 1
 
@@ -128,7 +133,7 @@ def test_the_shipped_gpu_models_each_place_on_a_node_with_eight_gpus(ray_cluster
     resources = replica_resources(model, on_gpu=True)
     group = placement_group(resources.bundles(), strategy=resources.strategy)
     try:
-        ray.get(group.ready(), timeout=30)
+        ray.get(group.ready(), timeout=STARTS_WITHIN_S)
         nodes = ray.util.placement_group_table(group)["bundles_to_node_id"]
         assert len(nodes) == 1 + model.tensor_parallel_size
         assert len(set(nodes.values())) == 1

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,15 @@ def greedy_request(lease_id: str, prompt: list[int], max_tokens: int = MAX_TOKEN
 async def answers(
     channel: ReplicaChannel, requests: list[EngineRequest], seen: list[EngineStats] | None = None
 ) -> dict[str, list[int]]:
-    """Sends all at once and gathers until each has ended as it should. seen: gets every step's counters."""
+    """Sends all at once and gathers. seen: gets every step's counters."""
     await channel.send(CommandMessage(added=requests))
+    return await gathered(channel, requests, seen)
+
+
+async def gathered(
+    channel: ReplicaChannel, requests: list[EngineRequest], seen: list[EngineStats] | None = None
+) -> dict[str, list[int]]:
+    """The answers to what has been sent, when each has ended as it should."""
     token_ids: dict[str, list[int]] = {request.lease_id: [] for request in requests}
     open_leases = set(token_ids)
     async for message in channel:
@@ -97,6 +105,11 @@ def generated(folder: Path, prompt: list[int], max_tokens: int = MAX_TOKENS) -> 
     tokens = reference.generate(torch.tensor([prompt]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0)
     found: list[int] = tokens[0, len(prompt) :].tolist()
     return found
+
+
+def signalled(process: BaseProcess, number: signal.Signals) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, number)
 
 
 def segments(world: RankWorld) -> list[str]:
@@ -140,16 +153,17 @@ async def test_each_rank_swaps_its_own_part_and_the_answers_stay_those_of_transf
 ) -> None:
     folder, socket_path, seen = tiny_model("llama"), tmp_path / "rank0.sock", list[EngineStats]()
     settings = {"max_num_seqs": 1, "preemption": "swap", "prefix_caching": False, "cpu_kernels": cpu_kernels}
-    bulk, urgent = (
-        greedy_request("bulk", PROMPTS[4], 200),
-        replace(greedy_request("urgent", PROMPTS[3]), stamp=Stamp(50, 0)),
-    )
+    bulk = replace(greedy_request("bulk", PROMPTS[4], 200), is_suspect=True)  # so that rank 0 says when it begins
+    urgent = replace(greedy_request("urgent", PROMPTS[3]), stamp=Stamp(50, 0))
     with make_world(folder, 2, socket_path, **settings) as world:
         await asyncio.to_thread(world.results)
         channel = await ReplicaChannel.connect(socket_path)
+        signalled(world.processes[1], signal.SIGSTOP)
         await channel.send(CommandMessage(added=[bulk]))
-        await anext(aiter(channel))  # inside its prompt, of which a step computes 32 tokens
-        found = await asyncio.wait_for(answers(channel, [bulk, urgent], seen), 200)
+        assert (await anext(aiter(channel))).entering == ["bulk"]  # 32 tokens of its prompt: rank 0 waits for rank 1
+        await channel.send(CommandMessage(added=[urgent]))
+        signalled(world.processes[1], signal.SIGCONT)
+        found = await asyncio.wait_for(gathered(channel, [bulk, urgent], seen), 200)
         await channel.close()
         assert await asyncio.to_thread(world.join) == [0, 0]
     assert found == {"bulk": generated(folder, PROMPTS[4], 200), "urgent": generated(folder, PROMPTS[3])}
@@ -166,11 +180,8 @@ async def test_when_a_rank_hangs_without_dying_rank_0_ends_by_its_watchdog(
     with make_world(tiny_model("llama"), 2, socket_path, step_timeout_s=2.0) as world:
         await asyncio.to_thread(world.results)
         channel = await ReplicaChannel.connect(socket_path)
-        await channel.send(CommandMessage(added=[greedy_request("endless", [5], max_tokens=380)]))
-        await anext(aiter(channel))
-        pid = world.processes[1].pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        signalled(world.processes[1], signal.SIGSTOP)
+        await channel.send(CommandMessage(added=[greedy_request("one", [5])]))
         await asyncio.to_thread(world.processes[0].join, 60.0)
         assert world.processes[0].exitcode == 1
 

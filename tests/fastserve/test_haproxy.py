@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fastserve.haproxy import VANISHED_AFTER_S, find_haproxy, write_wrapper
+from fastserve.haproxy import HEADERS_WITHIN_S, VANISHED_AFTER_S, find_haproxy, write_wrapper
 from fastserve.ports import free_port
 from tests.chaos.hosts import hosts
 
@@ -47,11 +47,11 @@ server.accept()
 
 
 @contextmanager
-def haproxy_of(folder: Path, config: str) -> Iterator[None]:
+def haproxy_of(folder: Path, config: str, headers_within_s: int = HEADERS_WITHIN_S) -> Iterator[None]:
     """HAProxy as Ray runs it, through our script."""
     binary = find_haproxy()
     assert binary is not None
-    script = write_wrapper(binary, folder, headers_within_s=1)
+    script = write_wrapper(binary, folder, headers_within_s)
     (folder / "haproxy.cfg").write_text(config)
     command = [str(script), "-f", str(folder / "haproxy.cfg")]
     subprocess.run([*command, "-c"], check=True, timeout=30)
@@ -74,7 +74,7 @@ def connected(port: int) -> socket.socket:
 def test_headers_that_never_end_are_refused_in_time(tmp_path: Path) -> None:
     port = free_port()
     config = f"defaults\n    mode http\n    timeout client 300s\nfrontend f\n    bind 127.0.0.1:{port}\n"
-    with haproxy_of(tmp_path, config), connected(port) as client:
+    with haproxy_of(tmp_path, config, headers_within_s=1), connected(port) as client:
         client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
 
         assert client.recv(100).startswith((b"HTTP/1.0 408 ", b"HTTP/1.1 408 "))

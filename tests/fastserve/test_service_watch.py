@@ -81,8 +81,12 @@ def test_a_look_that_hangs_does_not_keep_the_service_from_stopping(process: subp
 
 
 def test_a_service_that_is_ready_is_told_once_and_then_runs_on(process: subprocess.Popen[bytes]) -> None:
-    watching = Watching(process, StartOutcome)
+    done = threading.Semaphore(0)
+    watching = Watching(process, StartOutcome, done.release)
     assert watching.has_said.wait(BOUND_S)
+    while done.acquire(blocking=False):
+        continue
+    assert [done.acquire(timeout=BOUND_S) for _ in range(2)] == [True, True]  # it has looked once more between them
     watching.stop.set()
 
     assert watching.ended() == 0
