@@ -89,8 +89,9 @@ class Attempts:
 
     def begin_anew(self, replica_id: str) -> None:
         """What the replica ran or had parked is over."""
-        for lease_id in self._leases.end_claimed_on(replica_id):
-            self._room.take(lease_id)
+        for lease in self._leases.end_claimed_on(replica_id):
+            self._keep(lease)
+            self._room.take(lease.lease_id)
 
     def leave(self, replica_id: str) -> list[str]:
         """The replica is gone, or drains; returns those who were parked there, and would wait for ever."""

@@ -80,7 +80,7 @@ class BatchRoom:
         staying = [each for each in self._order.running if each not in given_up] if given_up else self._order.running
         if len(staying) >= self._limits.max_num_seqs:
             return False
-        if self._is_strict:
+        if self._is_strict_for(sequence):
             num_tokens = sequence.max_num_tokens
             headroom = sum(self._num_to_come(other) for other in staying)
         else:
@@ -90,10 +90,12 @@ class BatchRoom:
         owners = [other.seq_id for other in given_up or []]
         return self._pool.num_lacking(num_tokens, match, headroom, owners) == 0
 
-    @property
-    def _is_strict(self) -> bool:
-        """Whether every longest answer must be sure of its blocks."""
-        return self._limits.preemption == "off" or self._preempter.budget.is_overdrawn
+    def _is_strict_for(self, newcomer: Sequence) -> bool:
+        """Whether every longest answer must be sure of its blocks. A newcomer that others would give way to does not
+        wait for theirs."""
+        if self._limits.preemption == "off":
+            return True
+        return self._preempter.budget.is_overdrawn and next(self._order.outranked_by(newcomer), None) is None
 
     def _num_to_come(self, sequence: Sequence) -> int:
         """Blocks that a running sequence may come to hold beside those that it has."""

@@ -15,10 +15,12 @@ class ChurnBudget:
     will waste, as so many tokens of prefill, and what turns out not to be wasted is given back. A newcomer may preempt
     only what can be afforded, or anything while the budget is full. A preemption for want of blocks cannot be put off,
     so it may overdraw the budget; until that is paid back, nothing is admitted whose longest answer, and those of all
-    who run, are not sure of their blocks, so that no more of the kind can follow.
+    who run, are not sure of their blocks, so that no more of the kind can follow. Only a newcomer that outranks
+    somebody who runs is let in, where blocks are free: it does not wait for work that would give way to it.
 
     Of U useful tokens the wasted ones are thus at most
-    `SHARE * U + BURST_TOKENS` + the cost of one newcomer's victims + once the cost of all who run.
+    `SHARE * U + BURST_TOKENS` + the cost of one newcomer's victims + once the cost of all who run, while nobody is let
+    in so.
     """
 
     def __init__(self) -> None:

@@ -145,12 +145,10 @@ class LeaseDesk:
         """Books what was claimed by the replica before it was known."""
         self._table.book_again(replica_id)
 
-    def end_claimed_on(self, replica_id: str) -> list[str]:
-        """The replica began anew, and what it ran or had parked is over; returns the ids."""
-        lost = self._table.claimed_on(replica_id)
-        for lease_id in lost:
-            self.end(lease_id)
-        return lost
+    def end_claimed_on(self, replica_id: str) -> list[Lease]:
+        """The replica began anew, and what it ran or had parked is over; returns that."""
+        ended = [self.end(lease_id) for lease_id in self._table.claimed_on(replica_id)]
+        return [lease for lease in ended if lease is not None]
 
     def take_untold_on(self, replica_id: str) -> list[QueuedTicket]:
         """Takes back the leases there whose owners have not been told of them; returns the tickets."""

@@ -171,3 +171,12 @@ def test_while_the_budget_is_overdrawn_only_those_are_admitted_whose_longest_ans
     assert ids(run_step(batcher).slices) == ["first"]
     batcher._budget.earn(1_000)
     assert ids(run_step(batcher).slices) == ["first", "second"]
+
+
+def test_while_the_budget_is_overdrawn_a_free_slot_is_an_urgent_newcomers_all_the_same() -> None:
+    batcher = make_batcher(make_sequence("bulk", max_num_tokens=16), num_blocks=7)
+    run_step(batcher)
+    batcher.add(make_sequence("urgent", priority=9, max_num_tokens=16))
+    batcher._budget.spend(BURST_TOKENS + 1)
+    assert "urgent" in ids(run_step(batcher).slices)
+    assert batcher.num_parked == 0

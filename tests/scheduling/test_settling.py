@@ -44,6 +44,14 @@ def test_what_a_draining_replica_serves_to_the_end_is_charged() -> None:
     assert num_before_a2(dispatcher) == NUM_SERVED // 20
 
 
+def test_what_a_replica_served_before_it_began_anew_is_charged() -> None:
+    dispatcher = one_runs_and_many_wait()
+    again = make_replica("r1", max_num_seqs=1, kv_tokens=100_000, max_model_len=50_000, incarnation=2)
+    dispatcher.register_replica(again)
+    dispatcher.release("a1", NUM_SERVED)
+    assert num_before_a2(dispatcher) == NUM_SERVED // 20
+
+
 def test_what_runs_for_an_ingress_that_is_gone_is_charged_when_it_ends() -> None:
     dispatcher = one_runs_and_many_wait()
     dispatcher.enqueue(make_ticket("other-a", tenant="a"), "other", 0)
