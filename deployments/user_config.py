@@ -75,7 +75,7 @@ class BoundsConfig(Settings):
 
 class FailoverConfig(Settings):
     """How often one answer goes on with another replica, from its next token: after the one that gave it was lost, and
-    where an engine gave it up in favour of others."""
+    where an engine gave it up in favour of others, in a row without a token."""
 
     max_failovers: Annotated[int, Field(ge=0, le=100)] = 8
     max_moves: Annotated[int, Field(ge=0, le=1000)] = 16

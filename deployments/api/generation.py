@@ -94,7 +94,7 @@ async def generate_choice(handle: ModelHandle, choice: Choice) -> AsyncGenerator
         if attempt.is_complete:
             return
         if failure is None:
-            moves.moved(attempt.replica_id)
+            moves.moved(attempt.replica_id, len(choice.token_ids))
         else:
             moves.lost(failure, len(choice.token_ids), was_computed=attempt.was_computed)
             attempt.stamp = attempt.stamp or failure.stamp

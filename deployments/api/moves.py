@@ -27,6 +27,8 @@ class Moves:
     num_moves: int = 0
     num_failovers: int = 0
     num_strikes: int = 0
+    _num_in_vain: int = 0  # of the moves, the last in a row that brought no token
+    _moved_at: int = 0
     _num_engines: int = 0  # of the strikes, those where the engine ended
     _struck_at: int = 0
 
@@ -39,15 +41,18 @@ class Moves:
     def is_suspect(self) -> bool:
         return self.num_strikes > 0
 
-    def moved(self, replica_id: str) -> None:
-        """An engine gave it up in favour of another replica.
+    def moved(self, replica_id: str, num_tokens: int) -> None:
+        """An engine gave it up in favour of another replica. num_tokens: that the answer has so far.
 
         Raises:
-            ReplicaFailed: that has happened too often.
+            ReplicaFailed: that has happened too often since it last got on.
         """
-        if self.num_moves >= self.limits.max_moves:
-            raise ReplicaFailed(replica_id, f"the answer was moved {self.num_moves} times, and would be again")
+        if num_tokens > self._moved_at:
+            self._num_in_vain, self._moved_at = 0, num_tokens
+        if self._num_in_vain >= self.limits.max_moves:
+            raise ReplicaFailed(replica_id, f"the answer was moved {self._num_in_vain} times without a token")
         self.num_moves += 1
+        self._num_in_vain += 1
 
     def lost(self, failure: ReplicaFailed, num_tokens: int, *, was_computed: bool) -> None:
         """Its replica, or the way to it, failed. num_tokens: that the answer has so far. was_computed: that replica may

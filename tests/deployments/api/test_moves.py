@@ -70,8 +70,18 @@ def test_an_answer_that_has_got_on_is_suspect_no_more() -> None:
 def test_moves_for_room_are_counted_by_themselves() -> None:
     moves = Moves(FailoverConfig(max_moves=2))
     for _ in range(2):
-        moves.moved("r")
+        moves.moved("r", 0)
     moves.lost(DIED, 0, was_computed=False)
     assert (moves.number, moves.is_suspect) == (3, False)
-    with pytest.raises(ReplicaFailed, match="moved 2 times, and would be again"):
-        moves.moved("r")
+    with pytest.raises(ReplicaFailed, match="moved 2 times without a token"):
+        moves.moved("r", 0)
+
+
+def test_an_answer_that_gets_on_may_be_moved_as_often_as_there_is_need() -> None:
+    moves = Moves(FailoverConfig(max_moves=2))
+    for num_tokens in range(20):
+        moves.moved("r", num_tokens)
+    assert moves.number == 20
+    moves.moved("r", 19)
+    with pytest.raises(ReplicaFailed):
+        moves.moved("r", 19)
