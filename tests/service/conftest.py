@@ -28,7 +28,11 @@ def float32_service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def one_slot_tp2_service() -> Iterator[Service]:
-    """Two ranks, one slot, two ingress replicas. In float32, where two ranks answer as one does."""
+    """Two ranks, one slot, two ingress replicas. In float32, where two ranks answer as one does.
+
+    Whoever waits may wait long: for one slot thirty do, on whatever machine.
+    """
     model = {**EMBEDDED, "dtype": "float32", "tensor_parallel_size": 2, "max_num_seqs": 1, "num_threads": 1}
-    with running_service(serve_config(model, num_ingress=2)) as service:
+    user_config = {"bounds": {"max_predicted_wait_s": 600}}
+    with running_service(serve_config(model, num_ingress=2, user_config=user_config)) as service:
         yield service

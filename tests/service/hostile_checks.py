@@ -72,7 +72,7 @@ async def assert_answers(service: Service, model: str) -> None:
 @contextlib.asynccontextmanager
 async def idle_connections(service: Service, number: int) -> AsyncIterator[None]:
     """So many clients are connected and ask nothing."""
-    _allow_files(number + _OTHER_FILES)
+    allow_files(number + _OTHER_FILES)
     connections: list[Connection] = []
     try:
         while len(connections) < number:
@@ -116,7 +116,8 @@ def _num_connections(service: Service) -> int:
     return number
 
 
-def _allow_files(number: int) -> None:
+def allow_files(number: int) -> None:
+    """This process may have so many open at least."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < number:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))

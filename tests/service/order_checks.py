@@ -40,8 +40,8 @@ async def check_starts_in_key_order(base_url: str, model: str, *, seed: int) -> 
 
 
 async def hold_a_slot(http: httpx.AsyncClient, model: str) -> None:
-    """Streams until it is cancelled, or some 4,000 tokens long."""
-    body = {"model": model, "prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True, "priority": 100}
+    """Streams until it is cancelled, or some 8,000 tokens long."""
+    body = {"model": model, "prompt": "Once", "max_tokens": 8000, "ignore_eos": True, "stream": True, "priority": 100}
     async with http.stream("POST", "/v1/completions", json=body) as response:
         async for _ in response.aiter_bytes():
             continue

@@ -126,7 +126,11 @@ def serve_config(model: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[Service]:
-    """`fastserve serve`, or with `plain` Ray's own `serve run` without any of the launcher's settings."""
+    """`fastserve serve`, or with `plain` Ray's own `serve run` without any of the launcher's settings.
+
+    Raises:
+        AssertionError: it was not ready in time; or the launcher did not end well, or left processes.
+    """
     with tempfile.TemporaryDirectory(prefix="fastserve-test-") as folder:
         path = Path(folder) / "serve_config.yaml"
         path.write_text(yaml.safe_dump(config))
@@ -148,7 +152,9 @@ def running_service(config: dict[str, Any], *, plain: bool = False) -> Iterator[
                 dashboard_url = wait_until_ready(process, log, base_url, dashboard_in)
                 yield Service(config, base_url, dashboard_url, process, log)
             finally:
-                end(process)
+                killed = end(process)
+            ended = f"the launcher ended with {process.returncode}, and these had to be killed: {killed}"
+            assert plain or (process.returncode, killed) == (0, []), f"{ended}\n{tail(log)}"
 
 
 def _environment() -> dict[str, str]:
@@ -214,6 +220,11 @@ def addresses_of(pid: int, port: int | None) -> set[str]:
             listening = [one.laddr for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
             found |= {address.ip for address in listening if address.port == port}
     return found
+
+
+def shared_memory_segments() -> set[str]:
+    """Shared memory of ranks, anybody's, that still has a name: it loses that as soon as all have mapped it."""
+    return {str(path) for path in Path("/dev/shm").glob("deepspeed*")}
 
 
 def tail(log: Path, num_lines: int = 60) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ MAX_REQUESTS = 3
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("keys") / "keys.yaml"
-    write(file, "first")
+    write(file, with_key("first"))
     return file
 
 
@@ -34,10 +35,15 @@ def service(keys_file: Path) -> Iterator[Service]:
         yield service
 
 
-def write(file: Path, key: str) -> None:
+def with_key(key: str) -> str:
     """One key, of which the service is told the digest."""
+    return f"'sha256:{digest_of(key.encode())}': {{name: lab, max_requests_per_min: {MAX_REQUESTS}}}\n"
+
+
+def write(file: Path, text: str) -> None:
+    """All at once: each ingress sees one change."""
     new = file.with_suffix(".new")
-    new.write_text(f"'sha256:{digest_of(key.encode())}': {{name: lab, max_requests_per_min: {MAX_REQUESTS}}}\n")
+    new.write_text(text)
     new.chmod(0o600)
     new.replace(file)
 
@@ -59,15 +65,20 @@ def test_a_quota_holds_over_all_ingresses_and_a_new_file_of_keys_counts_without_
     async def who_is_let_in() -> list[int]:
         return [listed(url, key) for url in (one, other) for key in ("first", "second")]
 
+    async def complaints() -> list[dict[str, Any]]:
+        return await service.json_lines("new API keys cannot be used, the keys of before stay")
+
     assert asyncio.run(who_is_let_in()) == [200, 401, 200, 401]
 
     answers = [generated(url, "first") for url in (one, other) * 3]
     assert [answer.status_code for answer in answers] == [200] * MAX_REQUESTS + [429] * (6 - MAX_REQUESTS)
     assert 0 < int(answers[-1].headers["retry-after"]) <= 61
 
-    write(keys_file, "second")
+    write(keys_file, with_key("second"))
     asyncio.run(until(who_is_let_in, lambda now: now == [401, 200, 401, 200], within_s=CHANGED_WITHIN_S))
     assert generated(other, "second").status_code == 200
 
-    keys_file.write_text("broken: {")
-    assert generated(one, "second").status_code == 200
+    write(keys_file, "broken: {")
+    asyncio.run(until(complaints, lambda lines: len(lines) == len((one, other)), within_s=CHANGED_WITHIN_S))
+    assert asyncio.run(who_is_let_in()) == [401, 200, 401, 200]
+    assert [generated(url, "second").status_code for url in (one, other)] == [200, 200]

@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -19,7 +18,7 @@ from tests.service.failover_checks import BODIES, check_a_stream_outlives_its_re
 from tests.service.openai_checks import ALL_CHECKS, client_of
 from tests.service.order_checks import check_starts_in_key_order
 from tests.service.preemption_checks import check_an_urgent_request_takes_the_place_of_bulk_work
-from tests.service.running import Service
+from tests.service.running import Service, shared_memory_segments
 from tests.service.waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -70,19 +69,16 @@ async def test_a_stream_outlives_the_only_replica(
 ) -> None:
     """Last in this module: the replica that the other tests used is replaced."""
     service = one_slot_tp2_service
+    segments = shared_memory_segments()
     ranks, replicas = service.rank_processes(), service.replica_processes(MODEL)
     assert (len(ranks), len(replicas)) == (2, 1)
     victims = {"rank": ranks[1:], "replica": replicas, "all of it": [*ranks, *replicas]}[victim]
     await check_a_stream_outlives_its_replica(service.base_url, MODEL, body, partial(_signal, victims, number))
     _, alive = await asyncio.to_thread(psutil.wait_procs, [*ranks, *replicas], GONE_WITHIN_S)
     assert not alive, "processes of the replica that failed are left"
-    assert _shared_memory_segments() == []
+    assert shared_memory_segments() - segments == set()
 
 
 def _signal(victims: list[psutil.Process], number: signal.Signals) -> None:
     for victim in victims:
         victim.send_signal(number)
-
-
-def _shared_memory_segments() -> list[str]:
-    return [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("deepspeed")]

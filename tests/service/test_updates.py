@@ -68,13 +68,18 @@ async def test_answers_outlive_an_update_of_the_model(two_replicas: Service) -> 
 async def test_answers_outlive_the_word_to_end_and_the_service_says_that_it_takes_no_more(
     two_replicas: Service,
 ) -> None:
-    """Last: the service is gone afterwards."""
+    """Last: the service is gone afterwards. Each ingress hears the word at its own next look for it."""
     question = await that_takes_about(two_replicas, 3.0)
+    ingress_urls = await asyncio.to_thread(two_replicas.ingress_urls)
     asking = [asyncio.create_task(ask(two_replicas.base_url, question, f"last-{i}")) for i in range(2)]
-    async with httpx.AsyncClient(base_url=two_replicas.base_url) as http:
+    async with httpx.AsyncClient(base_url=two_replicas.base_url, timeout=60) as http:
         await until(lambda: queue_of(http, MODEL), lambda queue: queue["num_running"] == len(asking))
         two_replicas.process.send_signal(signal.SIGTERM)
-        await until(lambda: readiness(http), lambda status: status == 503, within_s=10)
+        await until(
+            lambda: asyncio.gather(*(readiness(http, url) for url in ingress_urls)),
+            lambda statuses: statuses == [503] * len(ingress_urls),
+            within_s=10,
+        )
         refused = await ask(two_replicas.base_url, question, "too late")
     assert (refused.end, refused.detail) == (End.REFUSED, "503 service_ending")
     assert_complete(await asyncio.gather(*asking))
@@ -137,8 +142,8 @@ async def is_replaced(service: Service, before: dict[str, set[str]]) -> bool:
     return all(len(now.get(name, ())) == len(old) and not now[name] & old for name, old in before.items())
 
 
-async def readiness(http: httpx.AsyncClient) -> int:
-    """The status of `/readyz`; 0 where nobody answers."""
+async def readiness(http: httpx.AsyncClient, url: str) -> int:
+    """The status of an ingress's `/readyz`; 0 where nobody answers."""
     with contextlib.suppress(httpx.TransportError):
-        return (await http.get("/readyz", timeout=2)).status_code
+        return (await http.get(f"{url}/readyz", timeout=2)).status_code
     return 0
