@@ -22,7 +22,7 @@ class End(enum.Enum):
 
 #: What a dead ingress, proxy or host takes with it are its own connections; nothing else may break one.
 BREAKS_CONNECTIONS = frozenset({"ingress", "ingress stopped", "proxy", "haproxy", "node", "network"})
-AFTERMATH_S = 20.0  # for so long after such an event, at least, a connection may turn out to be broken
+AFTERMATH_S = 20.0  # for so long after such an event a connection may turn out to be broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,8 @@ def balanced(sent: Sequence[str], entries: Iterable[Entry], events: Sequence[Eve
 
 
 def is_excused(entry: Entry, events: Sequence[Event]) -> bool:
-    """Whether something that breaks connections happened while this one was open, or before and was not over."""
+    """Whether something that breaks connections happened while this one was open, or shortly before."""
     return any(
-        event.kind in BREAKS_CONNECTIONS
-        and event.at_s <= entry.ended_s
-        and entry.sent_s <= max(event.at_s + AFTERMATH_S, event.over_s)
+        event.kind in BREAKS_CONNECTIONS and event.at_s <= entry.ended_s and entry.sent_s <= event.at_s + AFTERMATH_S
         for event in events
     )

@@ -32,7 +32,6 @@ from tests.service.running import (
     descendants,
     end,
     serve_config,
-    shared_memory_segments,
     tail,
     wait_until_ready,
 )
@@ -47,11 +46,7 @@ _WHEREVER_THE_DASHBOARD_IS = re.compile("()")
 
 @dataclass(slots=True)
 class Cluster:
-    """A running service on two hosts.
-
-    second: the `ray start` of the second host, which a run may kill and replace. segments_before: of shared memory,
-    that were there before anything was started.
-    """
+    """A running service on two hosts. second: the `ray start` of the second host, which a run may kill and replace."""
 
     service: Service
     hosts: Hosts
@@ -60,7 +55,6 @@ class Cluster:
     environment: dict[str, str]
     folder: Path
     gcs: str
-    segments_before: set[str]
     _num_replaced: int = 0
 
     def everything(self) -> list[psutil.Process]:
@@ -92,7 +86,6 @@ def running_cluster() -> Iterator[Cluster]:
     """Until both replicas are up, and then until all of it is gone."""
     with tempfile.TemporaryDirectory(prefix="fs-chaos-", dir="/tmp") as name, hosts() as two:
         folder = Path(name)
-        segments_before = shared_memory_segments()
         environment = _environment(folder)
         port, dashboard_port = free_port(), free_port()
         gcs = f"{two.first_address}:{port}"
@@ -104,7 +97,7 @@ def running_cluster() -> Iterator[Cluster]:
             config = _config(folder)
             started["service"] = serving = _serve(config, gcs, environment, folder)
             service = _ready(config, serving, folder / "service.log", dashboard_port)
-            cluster = Cluster(service, two, head, second, environment, folder, gcs, segments_before)
+            cluster = Cluster(service, two, head, second, environment, folder, gcs)
             try:
                 yield cluster
             finally:

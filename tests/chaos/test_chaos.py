@@ -9,7 +9,7 @@ from fastserve.haproxy import find_haproxy
 from tests.chaos.cluster import running_cluster
 from tests.chaos.run import NOBODY, chaos
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = 7
 KINDS = [

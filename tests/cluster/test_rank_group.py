@@ -25,7 +25,7 @@ from deployments.serve_config import load_serve_config
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 STARTS_WITHIN_S = 120
-ENDS_WITHIN_S = 30
+ENDS_WITHIN_S = 10
 GPU_CONFIG = Path(__file__).parents[2] / "serve_config.gpu.yaml"
 
 

@@ -109,6 +109,7 @@ class FakeHandle:
     called: asyncio.Event = field(default_factory=asyncio.Event)
     began: asyncio.Event = field(default_factory=asyncio.Event)
     closed: list[str] = field(default_factory=list)
+    one_closed: asyncio.Event = field(default_factory=asyncio.Event)
     all_closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def generate(self, call: GenerateCall) -> AsyncGenerator[GenerationEvent, None]:
@@ -126,6 +127,7 @@ class FakeHandle:
                 yield output
         finally:
             self.closed.append(call.ticket.lease_id)
+            self.one_closed.set()
             if len(self.closed) == len(self.calls):
                 self.all_closed.set()
 

@@ -98,7 +98,8 @@ async def test_an_ingress_that_ends_waits_for_trials_of_grammars_beside_its_even
     ends, never = _BusyJudge(), _BusyJudge()
     async with asyncio.timeout(20):
         ending = asyncio.create_task(end_trials([ends, never], within_s=0.2))
-        await asyncio.sleep(0.01)
+        _, waiting = await asyncio.wait([ending], timeout=0.01)
+        assert waiting
         ends.trial_ends.set()
         await ending
     assert ends.is_closed.wait(5)

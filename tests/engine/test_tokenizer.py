@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -42,8 +41,7 @@ def test_a_long_text_leaves_the_processor_to_other_threads_while_it_is_tokenised
     num_turns = 0
     with ThreadPoolExecutor(1) as pool:
         tokenised = pool.submit(ask, "x" * 2**20)
-        while not tokenised.done():
-            time.sleep(0.001)
+        while not wait([tokenised], timeout=0.001).done:
             num_turns += 1
     assert len(tokenised.result()) >= 2**20
     assert num_turns > 20

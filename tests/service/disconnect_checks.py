@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,6 @@ from tests.service.waiting import FREED_WITHIN_S, queue_of, until
 
 NEXT_IN_LINE = "next-in-line"
 _NUM_STEPS_SEEN = 4
-_NAP_S = 0.05
 
 
 async def check_a_disconnect_frees_its_slot(service: Service, model: str, *, num_slots: int) -> None:
@@ -27,7 +25,6 @@ async def check_a_disconnect_frees_its_slot(service: Service, model: str, *, num
     The one that waits gets a token only from a step of every rank in which the other's slot is its own: within the
     second, and on a machine whose steps take long within the step that runs and the one that brings its token. When it
     had it is told by the ingress's log, so that nothing of how often the test looks, or the metrics report, is in it.
-    A machine that stands still meanwhile is allowed for by as much as the test itself stood still.
     """
     arrivals_s: list[float] = []
     async with (
@@ -39,13 +36,12 @@ async def check_a_disconnect_frees_its_slot(service: Service, model: str, *, num
 
         step_s = await _longest_step_s(arrivals_s)
         gone_s = time.time()
-        async with _standstill() as stood_still:
-            await give_up(clients[:1])
+        await give_up(clients[:1])
 
-            assert (await asking).status_code == 200
-            [line] = await until(lambda: _lines_of(service, NEXT_IN_LINE), bool)
+        assert (await asking).status_code == 200
+        [line] = await until(lambda: _lines_of(service, NEXT_IN_LINE), bool)
 
-    assert gone_s <= _answered_s(line) <= gone_s + FREED_WITHIN_S + 2 * step_s + stood_still.late_s
+    assert gone_s <= _answered_s(line) <= gone_s + FREED_WITHIN_S + 2 * step_s
 
 
 @contextlib.asynccontextmanager
@@ -66,31 +62,6 @@ async def streaming(
         yield clients
     finally:
         await give_up(clients)
-
-
-@dataclass(slots=True)
-class _Standstill:
-    """By how much this process's naps were too long, taken together."""
-
-    late_s: float = 0.0
-
-    async def watch(self) -> None:
-        while True:
-            due_s = time.monotonic() + _NAP_S
-            await asyncio.sleep(_NAP_S)
-            self.late_s += time.monotonic() - due_s
-
-
-@contextlib.asynccontextmanager
-async def _standstill() -> AsyncIterator[_Standstill]:
-    """Of the time within the block."""
-    standstill = _Standstill()
-    watching = asyncio.create_task(standstill.watch())
-    try:
-        yield standstill
-        await asyncio.sleep(_NAP_S)  # the last nap is over, too
-    finally:
-        await give_up([watching])
 
 
 async def read_on(service: Service, model: str, arrivals_s: list[float] | None = None) -> None:

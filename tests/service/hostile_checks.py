@@ -89,12 +89,17 @@ async def _connect(service: Service) -> Connection:
 
 
 async def _drip(writer: asyncio.StreamWriter, head: bytes) -> None:
-    writer.write(head)
-    with contextlib.suppress(ConnectionError):
-        while True:
-            await writer.drain()
-            await asyncio.sleep(1)  # a byte a second is what the client does
-            writer.write(b"a")
+    """Sends the head, and then a byte a second until the other side has closed the connection."""
+    closed = asyncio.create_task(writer.wait_closed())
+    try:
+        with contextlib.suppress(ConnectionError):
+            writer.write(head)
+            while not (await asyncio.wait([closed], timeout=1))[0]:
+                writer.write(b"a")
+                await writer.drain()
+    finally:
+        closed.cancel()
+        await asyncio.gather(closed, return_exceptions=True)
 
 
 async def _end(dripping: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:

@@ -69,14 +69,13 @@ async def test_a_stream_outlives_the_only_replica(
 ) -> None:
     """Last in this module: the replica that the other tests used is replaced."""
     service = one_slot_tp2_service
-    segments = shared_memory_segments()
     ranks, replicas = service.rank_processes(), service.replica_processes(MODEL)
     assert (len(ranks), len(replicas)) == (2, 1)
     victims = {"rank": ranks[1:], "replica": replicas, "all of it": [*ranks, *replicas]}[victim]
     await check_a_stream_outlives_its_replica(service.base_url, MODEL, body, partial(_signal, victims, number))
     _, alive = await asyncio.to_thread(psutil.wait_procs, [*ranks, *replicas], GONE_WITHIN_S)
     assert not alive, "processes of the replica that failed are left"
-    assert shared_memory_segments() - segments == set()
+    assert shared_memory_segments() == set()
 
 
 def _signal(victims: list[psutil.Process], number: signal.Signals) -> None:

@@ -130,7 +130,8 @@ async def test_who_knows_the_secret_may_take_its_time_to_speak(monkeypatch: pyte
     async with listening() as (feed, address):
         call = asyncio.create_task(read_all(feed, "a"))
         connection = await Replica().feeds.reach(address)
-        await asyncio.sleep(0.02)
+        _, waiting = await asyncio.wait([call], timeout=0.02)  # longer than strangers have
+        assert waiting
         connection.start(CallStarted("a", STARTED))
         connection.put(outputs("a"))
 
@@ -295,7 +296,8 @@ async def test_a_replica_that_beats_is_there(monkeypatch: pytest.MonkeyPatch) ->
         with feed.mailbox("a") as mailbox:
             sending = await replica.feeds.reach(address)
             sending.start(CallStarted("a", STARTED))
-            await asyncio.sleep(0.5)
+            _, going_on = await asyncio.wait([beating], timeout=0.5)  # longer than silence may last
+            assert going_on
             sending.put(outputs("a"))
             assert len([event async for event in mailbox.read()]) == 3
         beating.cancel()
